@@ -1,0 +1,1 @@
+"""The faces of the lab: the Textual application and the Typer command line. No torch at import."""

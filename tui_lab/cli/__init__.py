@@ -1,0 +1,79 @@
+"""The command line: one Typer application, one module a command group, nothing heavy at import.
+
+Commands import the engine's heavy parts inside their functions, so that `--help` never waits.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from tui_lab.cli import (
+    checkpoints,
+    config,
+    corpus,
+    doctor,
+    evaluate,
+    generate,
+    init,
+    plan,
+    runs,
+    tokenizer,
+    train,
+)
+from tui_lab.cli.common import choose
+
+app = typer.Typer(
+    name="tui-lab",
+    help="Pretrain, watch, steer, inspect and talk to a GPT in the terminal.",
+    no_args_is_help=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    add_completion=True,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+def _version(asked: bool) -> None:
+    if asked:
+        from engine import __version__
+
+        typer.echo(f"tui-lab {__version__}")
+        raise typer.Exit()
+
+
+@app.callback(invoke_without_command=True)
+def main(
+    context: typer.Context,
+    lab: Annotated[
+        Path | None, typer.Option(help="Directory with configs, corpus and checkpoints.")
+    ] = None,
+    start: Annotated[
+        str | None, typer.Option(help="Open the app and start training this preset at once.")
+    ] = None,
+    debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks.")] = False,
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print it.")
+    ] = False,
+) -> None:
+    """Without a command: open the app (in a terminal)."""
+    choose(lab, debug)
+    if context.invoked_subcommand is None:
+        from tui_lab.launch import launch
+
+        launch(start)
+
+
+train.register(app)
+generate.register(app)
+runs.register(app)
+app.add_typer(checkpoints.app, name="checkpoints", help="List, inspect, verify, delete.")
+app.add_typer(corpus.app, name="corpus", help="List, inspect, fetch, add and prepare corpora.")
+app.add_typer(tokenizer.app, name="tokenizer", help="Train and try tokenizers.")
+evaluate.register(app)
+plan.register(app)
+app.add_typer(config.app, name="config", help="List, show and check configurations.")
+doctor.register(app)
+init.register(app)

@@ -1,0 +1,90 @@
+"""What every command shares: the lab, the console, tables, sizes, progress without a terminal."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from engine.lab import Lab
+from engine.text import visible
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+_chosen: dict[str, Any] = {"lab": None, "debug": False}
+
+
+def choose(lab: Path | None, debug: bool) -> None:
+    """Remember the options that stand before the command's name."""
+    _chosen.update(lab=lab, debug=debug)
+
+
+def current_lab() -> Lab:
+    """The lab of this invocation: `--lab`, `TUI_LAB_DIR`, or the working directory."""
+    return Lab.find(_chosen["lab"])
+
+
+def debugging() -> bool:
+    return _chosen["debug"]
+
+
+def on_terminal() -> bool:
+    return sys.stdout.isatty()
+
+
+def console() -> Console:
+    """A console for people; Rich itself leaves out colour when piped and under NO_COLOR."""
+    from rich.console import Console
+
+    return Console(highlight=False, markup=False, emoji=False, soft_wrap=not on_terminal())
+
+
+def say(text: str = "") -> None:
+    """One plain line on stdout, safe for a terminal."""
+    sys.stdout.write(visible(text) + "\n")
+    sys.stdout.flush()
+
+
+def note(text: str) -> None:
+    """One plain line on stderr: progress and remarks that must not mix with the output."""
+    sys.stderr.write(visible(text) + "\n")
+    sys.stderr.flush()
+
+
+def say_json(value: Any) -> None:
+    """One JSON object on one line (JSON escapes control characters by itself)."""
+    sys.stdout.write(json.dumps(value, ensure_ascii=False) + "\n")
+    sys.stdout.flush()
+
+
+def table(headers: Sequence[str], rows: Iterable[Sequence[Any]], right: Sequence[int] = ()) -> None:
+    """A table: drawn by Rich on a terminal, tab-separated when piped. `right`: columns of numbers."""
+    cells = [[visible(str(cell), lines=False) for cell in row] for row in rows]
+    if not on_terminal():
+        for row in [list(headers), *cells]:
+            say("\t".join(row))
+        return
+    from rich.box import SIMPLE_HEAD
+    from rich.table import Table
+    from rich.text import Text
+
+    drawn = Table(box=SIMPLE_HEAD, pad_edge=False, header_style="bold")
+    for index, header in enumerate(headers):
+        drawn.add_column(header, justify="right" if index in right else "left", overflow="fold")
+    for row in cells:
+        drawn.add_row(*(Text(cell) for cell in row))
+    console().print(drawn)
+
+
+def confirm(question: str, *, yes: bool) -> bool:
+    """Ask on a terminal; without one, `--yes` is the only yes."""
+    if yes:
+        return True
+    if not sys.stdin.isatty():
+        note(f"{question} Not done: pass --yes to do it without being asked.")
+        return False
+    note(question + " [y/N]")
+    return sys.stdin.readline().strip().lower() in ("y", "yes")
