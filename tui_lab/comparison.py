@@ -1,0 +1,116 @@
+"""Runs side by side: their curves on one axis, and what their configurations differ in.
+
+Plain data from a run's files: no Textual, no torch. A `Curve` reads a long run once and then only
+its new lines.
+"""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from engine.metrics import MetricsTail
+from engine.series import smooth
+
+QUANTITIES = ("loss", "learning rate", "gradient norm")
+AXES = ("steps", "tokens", "time")
+_COLUMNS = {"loss": "loss", "learning rate": "lr", "gradient norm": "grad_norm"}
+
+LONGEST_GAP = 60.0
+"""Seconds between two logged steps above which a run was not training (it was resumed later)."""
+
+
+class Curve:
+    """What one run's metrics say. `poll` reads what is new; the arrays are ready for drawing."""
+
+    def __init__(self, run_path: Path) -> None:
+        self._tail = MetricsTail(run_path)
+        self._smooth: dict[str, np.ndarray] = {}
+        self._x: dict[str, np.ndarray] = {}
+
+    def poll(self) -> bool:
+        """Read the new lines of the run's files; says whether there were any."""
+        if not self._tail.poll() and self._x:
+            return False
+        column = self._tail.metrics.column
+        self._x = {
+            "steps": column("step"),
+            "tokens": column("tokens"),
+            "time": elapsed(column("time")),
+        }
+        # As many points as the Train screen averages over: a sixtieth of the run, within bounds.
+        halflife = 0.35 * min(200, max(10, len(column("step")) // 60))
+        self._smooth = {
+            "loss": smooth(column("loss"), halflife=halflife),
+            "gradient norm": smooth(column("grad_norm"), halflife=halflife),
+            "learning rate": column("lr"),
+        }
+        return True
+
+    def xy(self, quantity: str, axis: str) -> tuple[np.ndarray, np.ndarray]:
+        """The quantity (smoothed over every point, where it is noisy) against the axis."""
+        return self._x.get(axis, _NONE), self._smooth.get(quantity, _NONE)
+
+    def validation(self, axis: str) -> tuple[np.ndarray, np.ndarray]:
+        """The validation points against the axis."""
+        if not self._x:
+            return _NONE, _NONE
+        values = self._tail.metrics.column("val_loss")
+        there = np.isfinite(values)
+        return self._x[axis][there], values[there]
+
+    def __len__(self) -> int:
+        return len(self._x.get("steps", _NONE))
+
+
+_NONE = np.empty(0)
+
+
+def elapsed(times: np.ndarray) -> np.ndarray:
+    """Seconds of training at each point, from wall-clock times: pauses and jumps are left out."""
+    if not len(times):
+        return times
+    passed = np.diff(times, prepend=times[0])
+    return np.cumsum(np.where((passed >= 0) & (passed <= LONGEST_GAP), passed, 0.0))
+
+
+def read_values(path: Path) -> dict[str, Any]:
+    """A configuration file as flat `section.field` values; empty when it cannot be read.
+
+    Read as plain TOML, so that fields of another version are compared too.
+    """
+    try:
+        sections = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
+        return {}
+    flat: dict[str, Any] = {}
+    for name, section in sections.items():
+        if isinstance(section, Mapping):
+            flat |= {f"{name}.{key}": value for key, value in section.items()}
+        else:
+            flat[name] = section
+    return flat
+
+
+def differences(values: Sequence[Mapping[str, Any]]) -> list[tuple[str, list[str]]]:
+    """The fields in which the configurations differ: name, and the value in each as text."""
+    keys = dict.fromkeys(key for one in values for key in one)
+    rows = [(key, [written(one.get(key)) for one in values]) for key in keys]
+    return [(key, texts) for key, texts in rows if len(set(texts)) > 1]
+
+
+def written(value: Any) -> str:
+    """A configuration's value in few characters; a dash where the field is not there."""
+    if value is None:
+        return "–"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, float):
+        return f"{value:g}"
+    if isinstance(value, list):
+        return ", ".join(repr(item) if isinstance(item, str) else written(item) for item in value)
+    return str(value)
