@@ -1,0 +1,267 @@
+"""The application: one timer that drains the training thread, six screens, settings, quitting.
+
+Knows nothing of how anything is drawn, and imports neither torch nor a screen before it is shown.
+"""
+
+from __future__ import annotations
+
+import importlib
+import time
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING, Any
+
+from textual.app import App, SystemCommand
+from textual.screen import Screen
+
+from engine.control import Resume, Stop
+from engine.errors import EngineError
+from engine.events import Event, SampleDone, TokenGenerated
+from engine.lab import Lab
+from engine.text import visible
+from tui_lab import keys, themes
+from tui_lab.keys import bindings, keys_of
+from tui_lab.settings import Settings, is_unicode
+from tui_lab.state import RunState
+from tui_lab.trainer_thread import TrainerThread
+from tui_lab.widgets.lines import Piece
+
+if TYPE_CHECKING:
+    from engine.config import Config
+    from tui_lab.screens.base import LabScreen
+    from tui_lab.screens.dialogs import Dialog
+
+KEEP_TRAINING = 3
+"""The app's result when it was left while a run trains: the caller goes on without a screen."""
+
+
+def _nobody(event: Event) -> None:
+    """Listens to samples that no screen asked for."""
+
+
+def _screen(name: str) -> Callable[[], Screen]:
+    def make() -> Screen:
+        module = importlib.import_module(f"tui_lab.screens.{name}")
+        return getattr(module, "".join(part.title() for part in name.split("_")) + "Screen")()
+
+    return make
+
+
+class LabApp(App[int]):
+    """`session` stands in for `engine.session`, `clock` for the wall clock, in tests."""
+
+    TITLE = "tui-lab"
+    CSS_PATH = "app.tcss"
+    SCREENS = {name: _screen(name) for name in keys.SCREENS}
+    MODES = {
+        name: name for name in keys.SCREENS
+    }  # a stack each, so that a dialog stays with its screen
+    DEFAULT_MODE = "train"
+    BINDINGS = bindings("")
+    ENABLE_COMMAND_PALETTE = True
+
+    def __init__(
+        self,
+        lab: Lab,
+        settings: Settings | None = None,
+        *,
+        start: str | None = None,
+        session: Any = None,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        super().__init__()
+        self.lab = lab
+        self.settings = settings or Settings()
+        self.clock = clock
+        self.unicode = is_unicode(self.settings)
+        self.run_state: RunState | None = None
+        self.trainer = TrainerThread(session)
+        self.ui_share = 0.0
+        self._start = start
+        self._listeners: dict[str, Callable[[Event], None]] = {}
+        self._leave_when_done = False
+        self._spent: list[tuple[float, float]] = []
+        for theme in themes.THEMES.values():
+            self.register_theme(theme)
+        self.theme = self.settings.theme if self.settings.theme in themes.THEMES else "dark"
+
+    def on_mount(self) -> None:
+        self._cpu, self._wall = time.thread_time(), time.perf_counter()
+        self._timer = self.set_timer(1 / self.settings.refresh, self._drain)
+        if self._start is not None:
+            self.call_after_refresh(self.start_preset, self._start)
+
+    # What the screens call.
+
+    def go(self, name: str) -> None:
+        """Show a screen by its name."""
+        if self.current_mode != name:
+            self.switch_mode(name)
+            self.call_after_refresh(self._tick)
+
+    def start_preset(self, name: str) -> None:
+        """Start a run of the preset called `name`, or say why not."""
+        from engine.config import load_preset
+
+        try:
+            self.start_run(load_preset(self.lab, name), preset=name)
+        except EngineError as error:
+            self.show_error(error)
+
+    def start_run(self, config: Config, *, preset: str = "", name: str | None = None) -> None:
+        """Train `config` in the thread and show it. Raises EngineError while a run trains."""
+        self.trainer.start("run_training", self.lab, config, name=name, preset=preset)
+        self.run_state = RunState(config, name or preset, self.settings.smoothing)
+        self.go("train")
+
+    def resume_run(self, reference: str) -> None:
+        """Go on with a run from a checkpoint. Raises EngineError while a run trains."""
+        self.trainer.start("resume_training", self.lab, reference)
+        self.run_state = RunState(None, reference, self.settings.smoothing)
+        self.go("train")
+
+    def open_console(self, reference: str | None) -> None:
+        """Show the console talking to a checkpoint, or (None) to the weights in training."""
+        self.go("console")
+        screen = self.screen_stack[0]
+        self.call_after_refresh(screen.open_reference, reference)  # type: ignore[attr-defined]
+
+    def show_error(self, error: EngineError) -> None:
+        """An engine's refusal, in its own words; the app goes on."""
+        self.notify_safe(error.hint, title=error.title, severity="error")
+
+    def notify_safe(self, text: str, *, title: str = "", severity: str = "information") -> None:
+        """A notification of text from anywhere: made visible, never read as markup."""
+        self.notify(
+            visible(text),
+            title=visible(title, lines=False),
+            severity=severity,  # type: ignore[arg-type]
+            timeout=8 if severity == "error" else 4,
+            markup=False,
+        )
+
+    async def ask(self, dialog: Dialog) -> Any:
+        """The answer to a dialog. Call it in a worker: `self.run_worker(self._delete())`."""
+        return await self.push_screen_wait(dialog)
+
+    def subscribe(self, request: str, callback: Callable[[Event], None]) -> None:
+        """Hand TokenGenerated and SampleDone events of a live sample to `callback`, in the app."""
+        self._listeners[request] = callback
+
+    def unsubscribe(self, request: str) -> None:
+        self._listeners.pop(request, None)
+
+    # The timer.
+
+    def _drain(self) -> None:
+        try:
+            self._take_events()
+            self._tick()
+            self._measure()
+        finally:
+            self._timer = self.set_timer(self._interval(), self._drain)
+
+    def _take_events(self) -> None:
+        events = self.trainer.events
+        for _ in range(len(events)):
+            event = events.popleft()
+            if isinstance(event, TokenGenerated | SampleDone):
+                self._listeners.get(event.request, _nobody)(event)
+            if self.run_state is not None:
+                self.run_state.apply(event)
+        if self._leave_when_done and not self.trainer.active and not events:
+            self.exit(0)
+
+    def _tick(self) -> None:
+        screen = self.screen_stack[0]
+        if hasattr(screen, "tick") and screen.is_mounted:
+            with self.batch_update():
+                self._show_status(screen)
+                screen.tick(self)
+
+    def _show_status(self, screen: LabScreen) -> None:
+        from tui_lab.widgets.status import status_pieces
+
+        pieces: list[Piece] = status_pieces(self.run_state, self.ui_share, self.unicode)
+        screen.topbar.show(*pieces)
+
+    def _interval(self) -> float:
+        over = self.ui_share / self.settings.budget
+        return max(1.0, min(over, 8.0)) / self.settings.refresh
+
+    def _measure(self) -> None:
+        """The interface thread's share of a core over about the last five seconds."""
+        cpu, wall = time.thread_time(), time.perf_counter()
+        self._spent.append((cpu, wall))
+        while len(self._spent) > 2 and wall - self._spent[1][1] > 5:
+            self._spent.pop(0)
+        first_cpu, first_wall = self._spent[0]
+        if wall - first_wall > 1:
+            self.ui_share = (cpu - first_cpu) / (wall - first_wall)
+
+    # Keys that work everywhere.
+
+    def action_go(self, name: str) -> None:
+        self.go(name)
+
+    def action_next_theme(self) -> None:
+        self.theme = self.settings.theme = themes.following(self.theme)
+        self.settings.save()
+
+    def action_help(self) -> None:
+        from tui_lab.screens.help import HelpScreen
+
+        if len(self.screen_stack) == 1:
+            self.push_screen(HelpScreen(getattr(self.screen, "NAME", "")))
+
+    def action_quit_lab(self) -> None:
+        self.run_worker(self._quit(), exclusive=True, group="quit")
+
+    async def _quit(self) -> None:
+        if not self.trainer.active:
+            self.exit(0)
+            return
+        from tui_lab.screens.dialogs import Choice, Dialog
+
+        answer = await self.ask(
+            Dialog(
+                "A run is training",
+                "Leaving the app need not end it.",
+                choices=(
+                    Choice("s", "Stop and save", "stop", "primary"),
+                    Choice("k", "Keep training", "keep"),
+                    Choice("c", "Cancel", ""),
+                ),
+                escape="",
+            )
+        )
+        if answer == "stop":
+            self.stop_run()
+            self._leave_when_done = True
+        elif answer == "keep":
+            if self.trainer.paused:
+                self.trainer.put(Resume())
+            self.exit(KEEP_TRAINING)
+
+    def stop_run(self) -> None:
+        """Ask the run to stop and save; the app stays alive and shows it end."""
+        self.trainer.put(Stop(save=True))
+        if self.run_state is not None:
+            self.run_state.stopping = True
+
+    def get_system_commands(self, screen: Screen) -> Iterable[SystemCommand]:
+        base = self.screen_stack[0]
+        name = getattr(base, "NAME", "")
+        for key in (*keys_of(name), *keys_of("")):
+            if key.id != "palette":
+                runner = base if key.screen else self
+                yield SystemCommand(
+                    f"{key.help} ({key.written})",
+                    keys.SCREENS.get(key.screen, "everywhere"),
+                    lambda runner=runner, key=key: runner.run_action(key.action),
+                )
+        for theme in themes.THEMES:
+            yield SystemCommand(f"Theme: {theme}", "remembered", lambda t=theme: self._theme(t))
+
+    def _theme(self, name: str) -> None:
+        self.theme = self.settings.theme = name
+        self.settings.save()

@@ -1,0 +1,134 @@
+"""The one table of keys. Bindings, the footer, the help screen and the palette are read from it.
+
+Knows names of actions, and nothing of what they do. Single letters act only while no text field
+has the focus: a focused field takes them first.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from textual.binding import Binding
+
+
+@dataclass(frozen=True)
+class Key:
+    """One action. `keys` are Textual's names, comma-separated; the first is the one shown.
+
+    `label` stands in the footer (when `footer`), `help` in the help screen and the palette.
+    `screen` is "" for keys that work everywhere. `shown` overrides how the key is written.
+    """
+
+    id: str
+    keys: str
+    label: str
+    help: str
+    screen: str
+    action: str
+    footer: bool = True
+    shown: str = ""
+
+    @property
+    def written(self) -> str:
+        """The key as a person reads it: `space`, `.`, `ctrl+p`."""
+        if self.shown:
+            return self.shown
+        first = self.keys.split(",")[0]
+        return _WRITTEN.get(first, first)
+
+
+_WRITTEN = {
+    "full_stop": ".",
+    "comma": ",",
+    "slash": "/",
+    "question_mark": "?",
+    "plus": "+",
+    "minus": "-",
+    "left_square_bracket": "[",
+    "right_square_bracket": "]",
+    "escape": "esc",
+    "delete": "del",
+    "up": "↑",
+    "down": "↓",
+    "left": "←",
+    "right": "→",
+}
+
+SCREENS: dict[str, str] = {
+    "train": "Train",
+    "runs": "Runs",
+    "checkpoints": "Checkpoints",
+    "console": "Console",
+    "corpus": "Corpus",
+    "new_run": "New run",
+}
+"""Screens by name, in the order of the keys 1 to 6, with the title a person reads."""
+
+APP_KEYS = (
+    *(
+        Key(name, str(number), title, f"Go to the screen {title}", "", f"go('{name}')", False)
+        for number, (name, title) in enumerate(SCREENS.items(), 1)
+    ),
+    Key("theme", "t", "theme", "Next theme: dark, light, high contrast", "", "next_theme", False),
+    Key("palette", "ctrl+p", "palette", "Find any command by name", "", "command_palette", False),
+    Key("help", "question_mark", "help", "All keys", "", "help"),
+    Key("quit", "q,ctrl+q", "quit", "Leave; asks while training", "", "quit_lab"),
+)
+
+TRAIN_KEYS = (
+    Key("pause", "space", "pause", "Pause, or go on", "train", "toggle_pause"),
+    Key("step", "full_stop", "step", "Take one step, then pause", "train", "single_step"),
+    Key("save", "s", "save", "Save a checkpoint now", "train", "save"),
+    Key("evaluate", "e", "evaluate", "Evaluate on the validation split now", "train", "evaluate"),
+    Key("sample", "g", "sample", "Generate a sample from the weights now", "train", "sample"),
+    Key("rate", "l", "rate", "Change the learning rate", "train", "learning_rate"),
+    Key("stop", "x", "stop", "Stop the run, saving it", "train", "stop"),
+    Key("new", "n", "new run", "Set up a new run", "train", "app.go('new_run')"),
+    Key("zoom", "z", "zoom", "Chart: the whole run, or its last part", "train", "zoom", False),
+    Key("log", "y", "log scale", "Chart: linear or logarithmic loss", "train", "log_scale", False),
+    Key("start", "enter", "start", "Idle: start preset micro", "train", "start_preset", False),
+    Key("talk", "c", "talk", "Open the live weights in the console", "train", "talk", False),
+)
+
+RUNS_KEYS: tuple[Key, ...] = ()
+
+CHECKPOINTS_KEYS: tuple[Key, ...] = ()
+
+CONSOLE_KEYS: tuple[Key, ...] = ()
+
+CORPUS_KEYS: tuple[Key, ...] = ()
+
+NEW_RUN_KEYS = (
+    Key("start_run", "f5,ctrl+enter", "start", "Start training with this form", "new_run", "start"),
+    Key("reset", "f8", "reset", "Put the preset's values back", "new_run", "reset"),
+    Key("fold", "f2", "all fields", "Show every field, or the main ones", "new_run", "fold"),
+    Key("leave", "escape", "back", "Back to Train; the form is kept", "new_run", "leave"),
+)
+
+KEYS: tuple[Key, ...] = (
+    *APP_KEYS,
+    *TRAIN_KEYS,
+    *RUNS_KEYS,
+    *CHECKPOINTS_KEYS,
+    *CONSOLE_KEYS,
+    *CORPUS_KEYS,
+    *NEW_RUN_KEYS,
+)
+
+
+def keys_of(screen: str) -> Iterator[Key]:
+    """The keys of one screen ("" for the keys that work everywhere), in the table's order."""
+    return (key for key in KEYS if key.screen == screen)
+
+
+def bindings(screen: str) -> list[Binding]:
+    """Textual's bindings for one screen's class variable `BINDINGS`."""
+    from textual.binding import Binding
+
+    return [
+        Binding(key.keys, key.action, key.label, show=key.footer, tooltip=key.help)
+        for key in keys_of(screen)
+    ]

@@ -1,0 +1,24 @@
+"""Opening the app in a terminal, and what is left to do when it closes."""
+
+from __future__ import annotations
+
+import sys
+
+from engine.errors import InputError
+from tui_lab.cli.common import current_lab
+
+
+def launch(start: str | None) -> None:
+    """Open the app; `start` names a preset to train at once. InputError without a terminal."""
+    if not (sys.stdin.isatty() and sys.stdout.isatty()):
+        raise InputError(
+            "the app needs a terminal",
+            "without one: tui-lab train --config micro (or tui-lab --help)",
+        )
+    from tui_lab.app import LabApp
+    from tui_lab.settings import Settings
+
+    app = LabApp(current_lab(), Settings.load(), start=start)
+    app.run()
+    if app.return_code:
+        sys.exit(app.return_code)

@@ -1,0 +1,39 @@
+"""All keys, from the table of keys: those of the screen one came from first."""
+
+from __future__ import annotations
+
+from textual.app import ComposeResult
+from textual.binding import Binding
+from textual.containers import VerticalScroll
+from textual.content import Content
+from textual.screen import ModalScreen
+from textual.widgets import Static
+
+from tui_lab.keys import SCREENS, keys_of
+
+
+class HelpScreen(ModalScreen[None]):
+    CSS_PATH = "help.tcss"
+    BINDINGS = [Binding("escape,question_mark,q", "dismiss", "Close")]
+
+    def __init__(self, came_from: str) -> None:
+        super().__init__()
+        self.came_from = came_from
+
+    def compose(self) -> ComposeResult:
+        others = [name for name in SCREENS if name != self.came_from]
+        order = [self.came_from, "", *others] if self.came_from else ["", *others]
+        with VerticalScroll(id="help"):
+            yield Static("Keys", id="help-title")
+            for name in order:
+                keys = list(keys_of(name))
+                if keys:
+                    yield Static(SCREENS.get(name, "Everywhere"), classes="help-section")
+                    yield Static(self._table(keys), classes="help-keys")
+            yield Static("esc closes", classes="help-section")
+
+    def _table(self, keys) -> Content:
+        width = max(len(key.written) for key in keys) + 2
+        return Content("\n").join(
+            Content.assemble((f"{key.written:<{width}}", "bold $primary"), key.help) for key in keys
+        )

@@ -1,0 +1,93 @@
+"""The app's one plain thread, in which the engine trains.
+
+Plain, because a Textual worker is marked cancelled while it runs on. Events leave through a deque
+and commands enter through an inbox: the thread never calls the app, the app never joins it. Torch
+is imported inside the thread, the first time something trains.
+"""
+
+from __future__ import annotations
+
+import importlib
+import threading
+import traceback
+from collections import deque
+from collections.abc import Callable
+from typing import Any
+
+from engine.control import Command, Inbox, Pause, Resume
+from engine.errors import EngineError
+from engine.events import Event, Failed, Finished
+
+Work = Callable[..., Any]
+
+
+class TrainerThread:
+    """Runs one piece of training at a time; `session` stands in for `engine.session` in tests."""
+
+    def __init__(self, session: Any = None) -> None:
+        self.events: deque[Event] = deque()
+        self._session = session
+        self._thread: threading.Thread | None = None
+        self._inbox = Inbox()
+        self._wants_pause = False
+
+    @property
+    def active(self) -> bool:
+        return self._thread is not None and self._thread.is_alive()
+
+    @property
+    def paused(self) -> bool:
+        """Whether a pause was asked for; the run's own state tells when it took effect."""
+        return self._wants_pause and self.active
+
+    def start(self, function: str, *args: Any, **kwargs: Any) -> None:
+        """Call `engine.session.<function>(*args, emit=…, inbox=…, **kwargs)` in the thread."""
+        if self.active:
+            raise EngineError("a run is training already", "stop it first (x), or let it finish")
+        self._inbox = Inbox()
+        self._wants_pause = False
+        # A daemon, so that a second ctrl-c can leave at once; every orderly way out waits for it.
+        self._thread = threading.Thread(
+            target=self._work, args=(function, args, kwargs), name="trainer", daemon=True
+        )
+        self._thread.start()
+
+    def put(self, command: Command, who: str = "user") -> None:
+        """Tell the run something; it takes effect at the next step boundary."""
+        if isinstance(command, Pause | Resume):
+            self._wants_pause = isinstance(command, Pause)
+        self._inbox.put(command, who)
+
+    def wait(self, seconds: float) -> bool:
+        """For callers without an interface: sleep until the thread ends; says whether it has."""
+        if self._thread is not None:
+            self._thread.join(seconds)
+        return not self.active
+
+    def _work(self, function: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        ended = False
+        last_step = 0
+
+        def emit(event: Event) -> None:
+            nonlocal ended, last_step
+            ended = isinstance(event, Finished | Failed)
+            last_step = getattr(event, "step", last_step)
+            self.events.append(event)
+
+        try:
+            session = self._session or importlib.import_module("engine.session")
+            getattr(session, function)(*args, emit=emit, inbox=self._inbox, **kwargs)
+        except BaseException as error:
+            # Also SystemExit and MemoryError: a thread that dies silently looks like a hang.
+            if not ended:
+                self.events.append(failure(error, last_step))
+
+
+def failure(error: BaseException, step: int = 0) -> Failed:
+    """What a person reads of `error`; with a traceback only if it does not explain itself."""
+    if isinstance(error, EngineError):
+        return Failed(step=step, title=error.title, hint=error.hint)
+    text = str(error).strip().splitlines()
+    title = f"{type(error).__name__}: {text[0]}" if text else type(error).__name__
+    lines = traceback.format_exception(error)
+    return Failed(step=step, title=title, hint="", traceback="".join(lines))

@@ -1,0 +1,1 @@
+"""Widgets that know nothing of the engine: they are told numbers and texts, and draw them."""

@@ -1,0 +1,325 @@
+"""Streamed text coloured by the probability of each token, with a cursor that walks the tokens.
+
+Only the visible lines are drawn and only new text is laid out, so a text of many thousand tokens
+costs no more to extend than a short one. Knows nothing of models; the text must be safe to show.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import NamedTuple
+
+from rich.segment import Segment
+from rich.style import Style
+from textual import events
+from textual.binding import Binding
+from textual.color import Color
+from textual.geometry import Region, Size
+from textual.message import Message
+from textual.reactive import reactive
+from textual.scroll_view import ScrollView
+from textual.strip import Strip
+from textual.widget import Widget
+
+from tui_lab.widgets.wrapping import WrappedText
+
+LEVELS = (0.7, 0.4, 0.15, 0.05)
+"""A token of at least the first is of level 0, of at least the second of level 1 …"""
+_ANSI = ("green", "cyan", "yellow", "magenta", "red")
+_PLAIN = ("dim", "", "underline", "bold", "bold underline")
+
+
+def level(probability: float) -> int:
+    """0 (the model was sure) to 4 (a surprise). What is not a number is a surprise."""
+    for index, least in enumerate(LEVELS):
+        if probability >= least:
+            return index
+    return len(LEVELS)
+
+
+class Piece(NamedTuple):
+    """A token with its probability, or other text (`probability` None) in the style of `role`."""
+
+    text: str
+    probability: float | None = None
+    alternatives: tuple[tuple[str, float], ...] = ()
+    role: str = "prompt"  # prompt, heading, note
+
+
+class Coloured(Widget):
+    """The styles by probability: colours, or steps of text style where there is no colour."""
+
+    COMPONENT_CLASSES = {
+        "coloured--likely",
+        "coloured--middling",
+        "coloured--unlikely",
+        "coloured--prompt",
+        "coloured--heading",
+        "coloured--note",
+    }
+    DEFAULT_CSS = """
+    Coloured {
+        & > .coloured--likely { color: $text-success; }
+        & > .coloured--middling { color: $text-warning; }
+        & > .coloured--unlikely { color: $text-error; }
+        & > .coloured--prompt { color: $foreground; text-style: bold; }
+        & > .coloured--heading { color: $text-muted; }
+        & > .coloured--note { color: $text-muted; text-style: italic; }
+    }
+    """
+
+    _styles: dict[str | int, Style] | None = None
+
+    def notify_style_update(self) -> None:
+        super().notify_style_update()
+        self._styles = None
+
+    @property
+    def styles_by_level(self) -> dict[str | int, Style]:
+        """Styles for the levels 0 to 4 and for the roles, made once for a theme."""
+        if self._styles is None:
+            self._styles = self._make_styles()
+        return self._styles
+
+    def _make_styles(self) -> dict[str | int, Style]:
+        styles: dict[str | int, Style] = {
+            role: self.get_component_rich_style(f"coloured--{role}")
+            for role in ("prompt", "heading", "note")
+        }
+        ground = Style(bgcolor=self.background_colors[1].rich_color)
+        if self.app.no_color:
+            for index, text_style in enumerate(_PLAIN):
+                styles[index] = self.rich_style + Style.parse(text_style)
+            return styles
+        if self.app.console.color_system == "standard":
+            # Sixteen colours: the nearest of them would be grey, so name them.
+            for index, name in enumerate(_ANSI):
+                styles[index] = ground + Style(color=name, underline=index == len(LEVELS))
+            return styles
+        likely, middling, unlikely = (
+            self.get_component_styles(f"coloured--{name}").color
+            for name in ("likely", "middling", "unlikely")
+        )
+        ramp: list[Color] = [
+            likely,
+            likely.blend(middling, 0.5),
+            middling,
+            middling.blend(unlikely, 0.5),
+            unlikely,
+        ]
+        for index, color in enumerate(ramp):
+            # The surprises are underlined as well: red and green are one colour to some.
+            styles[index] = ground + Style(color=color.rich_color, underline=index == len(LEVELS))
+        return styles
+
+
+class TokenText(Coloured, ScrollView, can_focus=True):
+    """Append pieces; they are wrapped, coloured, and followed while the end is in view."""
+
+    ALLOW_SELECT = False
+    DEFAULT_CSS = """
+    TokenText {
+        scrollbar-size-vertical: 1;
+        scrollbar-gutter: stable;
+        overflow-x: hidden;
+        overflow-y: auto;
+    }
+    """
+    BINDINGS = [
+        Binding("left,h", "move(-1)", "previous token", show=False),
+        Binding("right,l", "move(1)", "next token", show=False),
+        Binding("up,k", "move_line(-1)", "line up", show=False),
+        Binding("down,j", "move_line(1)", "line down", show=False),
+        Binding("home", "first", "first token", show=False),
+        Binding("end", "last", "last token", show=False),
+    ]
+
+    cursor: reactive[int | None] = reactive(None, repaint=False)
+
+    class CursorMoved(Message):
+        """`piece` is the number of the piece under the cursor."""
+
+        def __init__(self, view: TokenText, piece: int | None) -> None:
+            super().__init__()
+            self.view = view
+            self.piece = piece
+
+        @property
+        def control(self) -> TokenText:
+            return self.view
+
+    def __init__(self, *, id: str | None = None) -> None:
+        super().__init__(id=id)
+        self.pieces: list[Piece] = []
+        self.wrapped = WrappedText()
+        self._follow = True
+
+    # Text in
+
+    def append(self, pieces: Iterable[Piece]) -> None:
+        """Add pieces at the end. One call a tick, not one a token."""
+        first = len(self.wrapped) - 1
+        for piece in pieces:
+            self.pieces.append(piece)
+            self.wrapped.add(piece.text)
+        self._grown(first)
+
+    def clear(self) -> None:
+        self.pieces.clear()
+        self.wrapped = WrappedText(self.wrapped.width)
+        self.cursor = None
+        self._follow = True
+        self._grown(0)
+        self.refresh()
+
+    def follow(self) -> None:
+        """Show the end, and keep showing it while text comes."""
+        self._follow = True
+        self.scroll_end(animate=False, immediate=True)
+
+    def _grown(self, first: int) -> None:
+        size = Size(self.wrapped.width, len(self.wrapped))
+        if size != self.virtual_size:
+            self.virtual_size = size
+            if self._follow:
+                self.scroll_end(animate=False, immediate=True)
+        self.refresh_lines(first, len(self.wrapped) - first)
+
+    def watch_scroll_y(self, old: float, new: float) -> None:
+        super().watch_scroll_y(old, new)
+        self._follow = new >= self.max_scroll_y
+
+    def on_resize(self, event: events.Resize) -> None:
+        width = self.scrollable_content_region.width
+        if width > 0 and width != self.wrapped.width:
+            follow = self._follow
+            self.wrapped.rewrap(width)
+            self._follow = follow
+            self._grown(0)
+            self.refresh()
+
+    # Drawing
+
+    def render_line(self, y: int) -> Strip:
+        width = self.scrollable_content_region.width
+        line = y + self.scroll_offset.y
+        ground = self.rich_style
+        if line >= len(self.wrapped):
+            return Strip.blank(width, ground)
+        start, end = self.wrapped.line(line)
+        owner, text, styles = self.wrapped.owner, self.wrapped.text, self.styles_by_level
+        segments = []
+        position = start
+        while position < end:
+            number = owner[position]
+            stop = position + 1
+            while stop < end and owner[stop] == number:
+                stop += 1
+            piece = self.pieces[number]
+            style = styles[piece.role if piece.probability is None else level(piece.probability)]
+            if number == self.cursor:
+                style += Style(reverse=True)
+            segments.append(Segment("".join(text[position:stop]), style))
+            position = stop
+        if self.cursor is not None and self._is_newline(self.cursor, line, end):
+            # A token of newlines alone has no cell of its own: the cursor stands at the line's end.
+            segments.append(Segment("↵", ground + Style(reverse=True)))
+        return Strip(segments).adjust_cell_length(width, ground)
+
+    def _is_newline(self, piece: int, line: int, end: int) -> bool:
+        first, stop = self.wrapped.span(piece)
+        return (
+            first == end
+            and first < stop
+            and self.wrapped.text[first] == "\n"
+            and self.wrapped.line_of(first) == line
+        )
+
+    # The cursor
+
+    def watch_cursor(self, old: int | None, new: int | None) -> None:
+        for piece in (old, new):
+            if piece is not None and piece < len(self.pieces):
+                first, last = self._lines_of(piece)
+                self.refresh_lines(first, last - first + 1)
+        if new is not None:
+            first, last = self._lines_of(new)
+            self.scroll_to_region(
+                Region(0, first, 1, last - first + 1), animate=False, immediate=True, force=True
+            )
+        self.post_message(self.CursorMoved(self, new))
+
+    def _lines_of(self, piece: int) -> tuple[int, int]:
+        first, end = self.wrapped.span(piece)
+        return self.wrapped.line_of(first), self.wrapped.line_of(max(end - 1, first))
+
+    def _is_stop(self, piece: int) -> bool:
+        return self.pieces[piece].probability is not None and self.pieces[piece].text != ""
+
+    def _seek(self, start: int, direction: int) -> int | None:
+        """The first token at `start` or beyond it in a direction."""
+        piece = start
+        while 0 <= piece < len(self.pieces):
+            if self._is_stop(piece):
+                return piece
+            piece += direction
+        return None
+
+    def action_move(self, direction: int) -> None:
+        if self.cursor is None:
+            self.action_last()
+            return
+        found = self._seek(self.cursor + direction, direction)
+        if found is not None:
+            self.cursor = found
+
+    def action_move_line(self, direction: int) -> None:
+        if self.cursor is None:
+            self.action_last()
+            return
+        position = self.wrapped.span(self.cursor)[0]
+        cell, line = self.wrapped.cell_of(position), self.wrapped.line_of(position)
+        line += direction
+        while 0 <= line < len(self.wrapped):
+            piece = self.wrapped.piece_at(line, cell)
+            if piece is not None and self._is_stop(piece) and piece != self.cursor:
+                self.cursor = piece
+                return
+            line += direction
+
+    def action_first(self) -> None:
+        self.cursor = self._seek(0, 1)
+
+    def action_last(self) -> None:
+        self.cursor = self._seek(len(self.pieces) - 1, -1)
+        self.follow()
+
+    def on_click(self, event: events.Click) -> None:
+        offset = event.get_content_offset(self)
+        if offset is None:
+            return
+        line = offset.y + self.scroll_offset.y
+        if line < len(self.wrapped):
+            piece = self.wrapped.piece_at(line, offset.x)
+            if piece is not None and self._is_stop(piece):
+                self.cursor = piece
+
+
+class Legend(Coloured):
+    """What the colours mean, on one line."""
+
+    DEFAULT_CSS = "Legend { height: 1; width: auto; }"
+
+    def get_content_width(self, container: Size, viewport: Size) -> int:
+        return sum(len(word) for word, _ in self._words())
+
+    def _words(self) -> list[tuple[str, str | int]]:
+        words: list[tuple[str, str | int]] = [("likely ", "heading")]
+        for index, least in enumerate(LEVELS):
+            words += [(f"≥{least * 100:.0f}%", index), (" ", "heading")]
+        return [*words, (f"<{LEVELS[-1] * 100:.0f}%", len(LEVELS)), (" surprising", "heading")]
+
+    def render_line(self, y: int) -> Strip:
+        styles = self.styles_by_level
+        segments = [Segment(word, styles[key]) for word, key in self._words()]
+        return Strip(segments).adjust_cell_length(self.size.width, self.rich_style)
