@@ -53,7 +53,7 @@ class GPT(nn.Module):
         `tokens_BT`: integer ids below `vocab_size`. Raises InputError when T is above the context.
         """
         T, context = tokens_BT.shape[1], self.config.context_length
-        if T > context:
+        if context < T:
             raise InputError(
                 f"{T} tokens are longer than the model's context_length of {context}",
                 "shorten the input, or train with a larger model.context_length",

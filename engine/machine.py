@@ -1,0 +1,180 @@
+"""What this machine is, found without torch: processor, memory, GPUs as their driver tells them.
+
+Also judges the *names* of devices (`cpu`, `cuda:1`, …), so that a wrong one is refused before torch
+loads. Knows nothing of models and runs.
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+import platform
+import re
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from engine.errors import DeviceError
+
+_DEVICE = re.compile(r"auto|cpu|mps|cuda(:\d{1,3})?")
+
+
+def check_device_name(name: str) -> str:
+    """`name` in lower case if it could be a device. Raises DeviceError; loads nothing."""
+    lowered = name.strip().lower()
+    if not _DEVICE.fullmatch(lowered):
+        hint = "one of auto, cpu, cuda, cuda:0, cuda:1, …, mps"
+        raise DeviceError(f"unknown device '{name}'", hint)
+    return lowered
+
+
+def cores() -> int:
+    """Processor cores that this process may use (a container or taskset may allow fewer)."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+@functools.cache
+def _cpuinfo() -> dict[str, str]:
+    """The first processor's lines of /proc/cpuinfo; empty where there is none."""
+    try:
+        text = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return {}
+    pairs = (line.partition(":") for line in text.split("\n\n")[0].splitlines())
+    return {key.strip().lower(): value.strip() for key, _, value in pairs}
+
+
+def cpu_name() -> str:
+    """The processor's model name, with the number of usable cores."""
+    model = _cpuinfo().get("model name") or platform.processor() or platform.machine() or "CPU"
+    return f"{model}, {cores()} {'core' if cores() == 1 else 'cores'}"
+
+
+def cpu_has_bfloat16() -> bool:
+    """Whether the processor multiplies bfloat16 in hardware.
+
+    oneDNN also *accepts* bfloat16 where it must emulate it, which is slower than float32; so the
+    processor's own flags decide, not the library's answer.
+    """
+    flags = (_cpuinfo().get("flags") or _cpuinfo().get("features") or "").split()
+    return any(flag in flags for flag in ("avx512_bf16", "amx_bf16", "bf16"))
+
+
+def memory_total() -> int:
+    """Bytes of main memory that this process may use: the machine's, or its container's limit."""
+    import psutil
+
+    total = psutil.virtual_memory().total
+    for path in ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"):
+        try:
+            total = min(total, int(Path(path).read_text()))
+        except (OSError, ValueError):  # no such controller, or the word "max"
+            continue
+    return total
+
+
+def memory_available() -> int:
+    """Bytes of main memory free for new work."""
+    import psutil
+
+    return min(psutil.virtual_memory().available, memory_total())
+
+
+def cache_dir() -> Path:
+    """Where this user's caches lie (`TUI_LAB_CACHE_DIR` overrides). Not made here."""
+    if named := os.environ.get("TUI_LAB_CACHE_DIR"):
+        return Path(named).expanduser()
+    if sys.platform == "darwin":
+        base = Path.home() / "Library" / "Caches"
+    elif sys.platform == "win32":
+        base = Path(os.environ.get("LOCALAPPDATA") or Path.home() / "AppData" / "Local")
+    else:
+        base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    return base / "tui-lab"
+
+
+# GPUs, through NVIDIA's management library ---------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Gpu:
+    """A GPU as its driver tells it. Bytes."""
+
+    index: int
+    name: str
+    memory_total: int
+    memory_free: int
+
+
+@functools.cache
+def nvml() -> Any | None:
+    """The initialised `pynvml` module (package nvidia-ml-py), or None without package or driver."""
+    try:
+        import pynvml
+
+        pynvml.nvmlInit()
+    except Exception:  # ImportError, NVMLError, OSError: all mean that nothing can be read
+        return None
+    return pynvml
+
+
+def gpus() -> list[Gpu]:
+    """The machine's NVIDIA GPUs, as far as can be told without torch; empty when it cannot."""
+    library = nvml()
+    if library is None:
+        return []
+    found = []
+    for index in range(library.nvmlDeviceGetCount()):
+        handle = library.nvmlDeviceGetHandleByIndex(index)
+        name = library.nvmlDeviceGetName(handle)
+        memory = library.nvmlDeviceGetMemoryInfo(handle)
+        text = name.decode() if isinstance(name, bytes) else name
+        found.append(Gpu(index, text, memory.total, memory.free))
+    return found
+
+
+@dataclass(frozen=True)
+class GpuLoad:
+    """A GPU's state at this moment; None for what the card does not report."""
+
+    utilization: float | None = None  # 0 to 100
+    temperature: float | None = None  # degrees Celsius
+    power: float | None = None  # watts
+
+
+def gpu_load(uuid: str) -> GpuLoad:
+    """The load of the GPU with this UUID (not its index: CUDA_VISIBLE_DEVICES renumbers)."""
+    library = nvml()
+    handle = _gpu_handle(uuid)
+    if library is None or handle is None:
+        return GpuLoad()
+
+    def read(function: Any, *arguments: Any) -> Any | None:
+        try:
+            return function(handle, *arguments)
+        except library.NVMLError:
+            return None
+
+    rates = read(library.nvmlDeviceGetUtilizationRates)
+    milliwatts = read(library.nvmlDeviceGetPowerUsage)
+    return GpuLoad(
+        None if rates is None else float(rates.gpu),
+        read(library.nvmlDeviceGetTemperature, library.NVML_TEMPERATURE_GPU),
+        None if milliwatts is None else milliwatts / 1000,
+    )
+
+
+@functools.cache
+def _gpu_handle(uuid: str) -> Any | None:
+    library = nvml()
+    if library is None:
+        return None
+    for spelling in (f"GPU-{uuid}", uuid):
+        try:
+            return library.nvmlDeviceGetHandleByUUID(spelling)
+        except library.NVMLError:
+            continue
+    return None
