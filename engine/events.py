@@ -208,7 +208,7 @@ class Alert(Event):
 
 @dataclass(frozen=True, kw_only=True)
 class Finished(Event):
-    """The loop has ended in order. `reason`: completed, stopped, stop file, signal."""
+    """The loop has ended in order. `reason`: completed, stopped, stop file, SIGINT, SIGTERM."""
 
     run: str
     step: int

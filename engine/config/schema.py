@@ -12,6 +12,7 @@ import types
 import typing
 from collections.abc import Iterator, Mapping
 from dataclasses import MISSING, Field, asdict, dataclass, field, fields, replace
+from difflib import get_close_matches
 from typing import Any
 
 from engine.errors import ConfigError, did_you_mean
@@ -361,7 +362,8 @@ def find_field(key: str) -> FieldSpec:
     if key in FIELDS:
         return FIELDS[key]
     same_name = [known for known in FIELDS if known.split(".")[1] == key.rsplit(".", 1)[-1]]
-    hint = f"did you mean '{same_name[0]}'?" if same_name else did_you_mean(key, FIELDS)
+    near = same_name or get_close_matches(key, FIELDS, n=1, cutoff=0.55)
+    hint = f"did you mean '{near[0]}'?" if near else "list them: tui-lab config show --fields"
     raise ConfigError(f"unknown configuration key '{key}'", hint)
 
 

@@ -1,9 +1,114 @@
-"""`tui-lab train`"""
+"""`tui-lab train`: start or resume a run without the app."""
 
 from __future__ import annotations
 
+from typing import Annotated, Any
+
 import typer
+
+from engine.config.load import parse_assignments
+from engine.errors import InputError
+from tui_lab.cli.common import current_lab
+
+DEFAULT_PRESET = "micro"
+
+SHORTHANDS = {
+    "corpus": "data.corpus",
+    "tokenizer": "data.tokenizer",
+    "epochs": "train.epochs",
+    "batch_size": "train.batch_size",
+    "lr": "optimizer.lr",
+    "max_steps": "train.max_steps",
+    "eval_every": "train.eval_every",
+    "device": "train.device",
+    "seed": "train.seed",
+}
+"""Flags that are short for a configuration field."""
 
 
 def register(app: typer.Typer) -> None:
-    pass
+    app.command("train", help="Train a model headless, or resume a run.")(train)
+
+
+def train(
+    config: Annotated[
+        str | None, typer.Option("--config", "-c", help="A preset, or a TOML file (micro).")
+    ] = None,
+    corpus: Annotated[str | None, typer.Option(help="Name of a registered corpus.")] = None,
+    tokenizer: Annotated[str | None, typer.Option(help="bytes, char, word, bpe or gpt2.")] = None,
+    epochs: Annotated[float | None, typer.Option(help="Length in passes over the corpus.")] = None,
+    batch_size: Annotated[int | None, typer.Option(help="Windows in a micro-batch.")] = None,
+    lr: Annotated[float | None, typer.Option(help="Peak learning rate.")] = None,
+    max_steps: Annotated[int | None, typer.Option(help="Length in optimiser steps.")] = None,
+    eval_every: Annotated[int | None, typer.Option(help="Steps between evaluations.")] = None,
+    save: Annotated[
+        bool | None,
+        typer.Option(
+            "--save/--no-save",
+            help="Keep periodic checkpoints and the best; or none (default: one, rolling).",
+        ),
+    ] = None,
+    resume: Annotated[
+        str | None, typer.Option(help="Go on with a run (its newest sound checkpoint).")
+    ] = None,
+    device: Annotated[str | None, typer.Option(help="auto, cuda, cuda:1, mps or cpu.")] = None,
+    seed: Annotated[int | None, typer.Option(help="Of weights, data order, dropout.")] = None,
+    set_: Annotated[
+        list[str] | None,
+        typer.Option("--set", help="Any field: section.field=value (repeatable)."),
+    ] = None,
+    name: Annotated[str | None, typer.Option(help="Name of the run's folder.")] = None,
+    json: Annotated[bool, typer.Option("--json", help="One JSON object a line.")] = False,
+    sample: Annotated[
+        bool, typer.Option("--sample/--no-sample", help="Show the samples drawn on the way.")
+    ] = True,
+) -> None:
+    """Train. The options override the preset; see `config list` and `config show --fields`."""
+    given = {
+        "corpus": corpus,
+        "tokenizer": tokenizer,
+        "epochs": epochs,
+        "batch_size": batch_size,
+        "lr": lr,
+        "max_steps": max_steps,
+        "eval_every": eval_every,
+        "device": device,
+        "seed": seed,
+    }
+    overrides: dict[str, Any] = {
+        SHORTHANDS[key]: value for key, value in given.items() if value is not None
+    }
+    if save is not None:
+        overrides["save.policy"] = "all" if save else "none"
+    overrides |= parse_assignments(set_ or [])
+    lab = current_lab()
+
+    from tui_lab.headless import make_listener, run_headless
+
+    if resume is not None:
+        if config is not None or name is not None:
+            raise InputError(
+                "--resume goes on with a run's own configuration and name",
+                "leave out --config and --name; change single fields with --set",
+            )
+
+        def work(emit: Any, inbox: Any) -> Any:
+            from engine.session import resume_training
+
+            return resume_training(lab, resume, overrides=overrides, emit=emit, inbox=inbox)
+
+    else:
+        from engine.config import resolve
+        from engine.session import check_request
+
+        preset = config or DEFAULT_PRESET
+        resolved = resolve(lab, preset, overrides)
+        check_request(lab, resolved, name)
+
+        def work(emit: Any, inbox: Any) -> Any:
+            from engine.session import run_training
+
+            return run_training(lab, resolved, name=name, preset=preset, emit=emit, inbox=inbox)
+
+    listener = make_listener(as_json=json, show_samples=sample)
+    raise typer.Exit(run_headless(work, listener))

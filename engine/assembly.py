@@ -1,0 +1,139 @@
+"""The parts of a run, built from its configuration and filled from a checkpoint. Needs torch."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+import torch
+from torch import nn
+
+from engine import control, events
+from engine.arithmetic import flops_per_token
+from engine.checkpoints import CheckpointInfo
+from engine.checkpoints.load import load_training, load_weights
+from engine.config import Config
+from engine.data import Batches
+from engine.device import needs_scaler
+from engine.errors import CheckpointError, ConfigError
+from engine.keeper import Keeper, restore_training
+from engine.meter import Meter
+from engine.model import GPT
+from engine.objectives import Pretrain
+from engine.optim import build_optimizer
+from engine.progress import Progress
+from engine.runs import RunFolder
+from engine.trainer import Parts, Trainer
+
+if TYPE_CHECKING:
+    from engine.session import Machine, Material
+
+STOP_FILE = "stop"
+"""A file of this name in the run's `control/` folder ends the run, with its state saved."""
+
+
+def count_steps(config: Config, n_windows: int) -> int:
+    """The run's length in optimiser steps: the shortest of the lengths that are set."""
+    train = config.train
+    windows_per_step = train.batch_size * train.accumulate
+    lengths = []
+    if train.max_steps:
+        lengths.append(train.max_steps)
+    if train.epochs:
+        lengths.append(math.ceil(train.epochs * n_windows / windows_per_step))
+    if train.max_tokens:
+        tokens_per_step = windows_per_step * config.model.context_length
+        lengths.append(math.ceil(train.max_tokens / tokens_per_step))
+    if not lengths:
+        raise ConfigError(
+            "the run has no length", "set train.max_steps, train.epochs or train.max_tokens"
+        )
+    return max(1, min(lengths))
+
+
+def assemble(
+    folder: RunFolder,
+    config: Config,
+    material: Material,
+    machine: Machine,
+    emit: events.Emit,
+    inbox: control.Inbox,
+    resumed_from: CheckpointInfo | None,
+) -> Trainer:
+    """A trainer at step 0, or where `resumed_from` left off. Raises CheckpointError."""
+    vocab_size, device = material.tokenizer.vocab_size, machine.device
+    torch.manual_seed(config.train.seed)
+    model = GPT(config.model, vocab_size).to(device)
+    optimizer = build_optimizer(model, config.optimizer, device)
+    scaler = torch.amp.GradScaler(device.type) if needs_scaler(machine.precision) else None
+    batches = Batches(material.train, config.train.batch_size, config.train.seed)
+    progress = Progress()
+    if resumed_from is not None:
+        _load_weights(model, resumed_from)
+        saved = load_training(resumed_from)
+        progress = Progress.from_dict(saved.state["progress"])
+        batches.restore(saved.state["batches"])
+        if scaler is not None and "scaler" in saved.state:
+            scaler.load_state_dict(saved.state["scaler"])
+        restore_training(optimizer, saved)
+
+    control_folder = folder.path / "control"
+    control_folder.mkdir(mode=0o700, exist_ok=True)
+    stop_file = control_folder / STOP_FILE
+    stop_file.unlink(missing_ok=True)
+    facts = {
+        "vocab_size": vocab_size,
+        "precision": str(machine.precision),
+        "digests": {
+            "tokenizer": material.tokenizer.digest,
+            "corpus": material.prepared.digest,
+        },
+    }
+    keeper = Keeper(
+        folder.path,
+        config,
+        model,
+        optimizer,
+        scaler,
+        batches,
+        facts,
+        resumed_from.path if resumed_from else None,
+    )
+    parts = Parts(
+        config=config,
+        model=model,
+        step_model=torch.compile(model) if config.train.compile else model,  # type: ignore[arg-type]
+        objective=Pretrain(),
+        optimizer=optimizer,
+        scaler=scaler,
+        batches=batches,
+        val_windows=material.val,
+        tokenizer=material.tokenizer,
+        device=device,
+        precision=machine.precision,
+        autocast=machine.autocast,
+        keeper=keeper,
+        meter=Meter(device, flops_per_token(config.model, vocab_size), machine.peak_flops),
+        stop_file=stop_file.exists,
+        total_steps=count_steps(config, len(material.train)),
+    )
+    return Trainer(folder.name, parts, emit, inbox, progress)
+
+
+def _load_weights(model: nn.Module, info: CheckpointInfo) -> None:
+    """Copy a checkpoint's tensors into `model`; a tied output matrix comes with its embedding."""
+    weights = load_weights(info)
+    try:
+        missing, unexpected = model.load_state_dict(weights, strict=False)
+    except RuntimeError as error:
+        raise CheckpointError(
+            f"{info.path.name}: its tensors do not fit the run's configuration",
+            str(error).splitlines()[-1].strip(),
+        ) from error
+    missing = [name for name in missing if name != "lm_head.weight"]
+    if missing or unexpected:
+        raise CheckpointError(
+            f"{info.path.name}: tensors {'missing' if missing else 'not known'}: "
+            f"{', '.join((missing or unexpected)[:3])}",
+            "it was made with another configuration",
+        )

@@ -1,0 +1,278 @@
+"""From a configuration to a trained run: refuse bad input, prepare, make the folder, train.
+
+Both front ends come through `run_training` and `resume_training`. Everything that can be refused
+is refused before torch loads and before anything is written; the run's folder is made last.
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+import socket
+import traceback
+from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager, ExitStack, contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from engine import __version__, atomic, control, events, tokenizers
+from engine.checkpoints import CheckpointInfo, check_name, find_checkpoint
+from engine.config import Config, to_toml
+from engine.config.load import override
+from engine.corpora import find_corpus, get_tokenizer, prepare
+from engine.data import Windows, split
+from engine.device import check_device_name
+from engine.errors import ConfigError, EngineError
+from engine.lab import Lab
+from engine.runs import RunFolder, RunWriter
+
+if TYPE_CHECKING:
+    from engine.tokenizers import Tokenizer
+
+FIXED_ON_RESUME = ("model.", "data.")
+"""A resumed run keeps its shape, corpus and cut: anything else is another run."""
+
+
+def check_request(lab: Lab, config: Config, name: str | None = None) -> None:
+    """Refuse what can be seen at once, without torch and without reading the corpus."""
+    if name is not None:
+        check_name(name)
+    find_corpus(lab, config.data.corpus)
+    check_device_name(config.train.device)
+
+
+def run_training(
+    lab: Lab,
+    config: Config,
+    *,
+    emit: events.Emit,
+    inbox: control.Inbox,
+    name: str | None = None,
+    preset: str = "",
+    command_line: str = "",
+) -> events.Finished:
+    """Train a new run in the calling thread, from `config` to its end.
+
+    Raises EngineError, after a `Failed` event has said the same.
+    """
+    with _telling(emit) as tell:
+        check_request(lab, config, name)
+        material = Material(lab, config, tell)
+        tell(events.Preparing(what="loading torch"))
+        machine = Machine(config)
+        identity = {
+            "preset": preset,
+            "title": config.title,
+            "command_line": command_line,
+            "seed": config.train.seed,
+            "corpus_digest": material.prepared.digest,
+            "tokenizer_digest": material.tokenizer.digest,
+            "host": socket.gethostname(),
+            "device": machine.name,
+            "versions": _versions(),
+        }
+        wanted = name or default_name(config, preset)
+        folder = tell.stack.enter_context(RunFolder.create(lab, wanted, config, identity))
+        material.tokenizer.save(folder.path / "tokenizer")
+        return _train_in(folder, config, material, machine, tell, inbox, None)
+
+
+def resume_training(
+    lab: Lab,
+    reference: str,
+    *,
+    overrides: Mapping[str, Any] | None = None,
+    emit: events.Emit,
+    inbox: control.Inbox,
+) -> events.Finished:
+    """Go on with the run that `reference` names, from its newest sound checkpoint (or the one
+    named), with the same data order, schedule, moments and random state.
+
+    Raises EngineError, after a `Failed` event has said the same.
+    """
+    with _telling(emit) as tell:
+        for key in overrides or {}:
+            if key.startswith(FIXED_ON_RESUME):
+                raise ConfigError(
+                    f"{key} cannot change when a run is resumed",
+                    "it decides the shape of the weights or the data; start a new run with it",
+                )
+        problems: list[str] = []
+        info = find_checkpoint(lab, reference, problems)
+        folder = tell.stack.enter_context(RunFolder.open(lab, info.path.parent))
+        config = override(folder.config(), overrides or {})
+        tokenizer = tokenizers.load(folder.path / "tokenizer")
+        material = Material(lab, config, tell, tokenizer)
+        before = folder.identity.get("corpus_digest")
+        if before and before != material.prepared.digest:
+            raise EngineError(
+                f"corpus '{config.data.corpus}' is not what run '{folder.name}' was trained on",
+                "put the old text back, or start a new run",
+            )
+        for problem in problems:
+            tell(events.Alert(level="warning", title=f"skipped a broken checkpoint: {problem}"))
+        tell(events.Preparing(what="loading torch"))
+        machine = Machine(config)
+        if overrides:
+            atomic.write_text(folder.path / "config.toml", to_toml(config))
+        return _train_in(folder, config, material, machine, tell, inbox, info)
+
+
+def default_name(config: Config, preset: str) -> str:
+    """A run's name when none is given: the preset's and the corpus's."""
+    return f"{Path(preset).stem if preset else 'run'}-{config.data.corpus}"
+
+
+class _Listeners:
+    """Everything a run says goes to all of them; what they hold open is closed at the end."""
+
+    def __init__(self, emit: events.Emit, stack: ExitStack) -> None:
+        self.all = [emit]
+        self.stack = stack
+        self.run = ""
+        self.step = 0
+
+    def __call__(self, event: events.Event) -> None:
+        if isinstance(event, events.RunStarted):
+            self.run = event.run
+        if isinstance(event, events.RunStarted | events.StepDone):
+            self.step = event.step
+        for listen in self.all:
+            listen(event)
+
+
+@contextmanager
+def _telling(emit: events.Emit) -> Iterator[_Listeners]:
+    """Listeners that are told of a failure, whatever it is, before it goes up."""
+    with ExitStack() as stack:
+        tell = _Listeners(emit, stack)
+        try:
+            yield tell
+        except EngineError as error:
+            tell(events.Failed(step=tell.step, title=error.title, hint=error.hint, run=tell.run))
+            raise
+        except BaseException as error:
+            text = "".join(traceback.format_exception(error))
+            title = f"{type(error).__name__}: {error}"
+            tell(events.Failed(step=tell.step, title=title, traceback=text, run=tell.run))
+            raise
+
+
+class Material:
+    """What a run learns from: tokenizer, prepared corpus, and its two splits."""
+
+    def __init__(
+        self, lab: Lab, config: Config, emit: events.Emit, tokenizer: Tokenizer | None = None
+    ) -> None:
+        def progress(what: str, done: int, total: int) -> None:
+            emit(events.Preparing(what=what, done=done, total=total))
+
+        data, context = config.data, config.model.context_length
+        self.tokenizer = tokenizer or get_tokenizer(
+            lab, data.corpus, data.tokenizer, data.vocab_size, progress
+        )
+        self.prepared = prepare(lab, data.corpus, self.tokenizer, progress=progress)
+        n_tokens, starts = self.prepared.n_tokens, self.prepared.document_starts()
+        boundary = split(n_tokens, data.val_fraction, context, starts)
+        stream = self.prepared.tokens()
+        self.train = Windows(stream, 0, boundary, context, data.stride)
+        self.val = Windows(stream, boundary, n_tokens, context) if data.val_fraction else None
+        self.train_tokens, self.val_tokens = boundary, n_tokens - boundary
+
+
+class Machine:
+    """Where the run computes: device, precision, threads, and what the device can do at most."""
+
+    def __init__(self, config: Config) -> None:
+        import torch
+
+        from engine import device
+
+        self.threads = config.train.threads or os.cpu_count() or 1
+        torch.set_num_threads(self.threads)
+        self.device = device.choose_device(config.train.device)
+        self.precision = device.choose_precision(self.device, config.train.precision)
+        self.name = device.device_name(self.device)
+        self.peak_flops, self.peak_source = device.peak_flops(self.device, self.precision)
+
+    def autocast(self) -> AbstractContextManager[Any]:
+        from engine import device
+
+        return device.autocast(self.device, self.precision)
+
+
+def _versions() -> dict[str, str]:
+    import numpy
+    import torch
+
+    return {
+        "tui-lab": __version__,
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "numpy": numpy.__version__,
+    }
+
+
+def _train_in(
+    folder: RunFolder,
+    config: Config,
+    material: Material,
+    machine: Machine,
+    tell: _Listeners,
+    inbox: control.Inbox,
+    resumed_from: CheckpointInfo | None,
+) -> events.Finished:
+    """Build the run's parts, put back what a checkpoint holds, and train inside `folder`."""
+    from engine.assembly import assemble
+
+    def on_trouble(title: str, hint: str) -> None:
+        tell.all[0](events.Alert(level="error", title=title, hint=hint))
+
+    writer = RunWriter(folder, on_trouble=on_trouble)
+    tell.stack.callback(writer.close)
+    tell.all.append(writer)
+    trainer = assemble(folder, config, material, machine, tell, inbox, resumed_from)
+    tell(_started(folder, config, material, machine, trainer, resumed_from is not None))
+    return trainer.train()
+
+
+def _started(
+    folder: RunFolder,
+    config: Config,
+    material: Material,
+    machine: Machine,
+    trainer: Any,
+    resumed: bool,
+) -> events.RunStarted:
+    from engine.arithmetic import count_parameters, flops_per_token
+
+    vocab_size = material.tokenizer.vocab_size
+    per_step = config.train.batch_size * config.train.accumulate
+    return events.RunStarted(
+        run=folder.name,
+        path=str(folder.path),
+        config=to_toml(config),
+        step=trainer.progress.step,
+        tokens=trainer.progress.tokens,
+        max_steps=trainer.parts.total_steps,
+        steps_per_epoch=len(material.train) / per_step,
+        tokens_per_step=per_step * config.model.context_length,
+        n_parameters=count_parameters(config.model, vocab_size),
+        flops_per_token=flops_per_token(config.model, vocab_size),
+        context_length=config.model.context_length,
+        vocab_size=vocab_size,
+        train_tokens=material.train_tokens,
+        val_tokens=material.val_tokens,
+        bytes_per_token=material.prepared.n_bytes / max(1, material.prepared.n_tokens),
+        device=machine.device.type,
+        device_name=machine.name,
+        precision=str(machine.precision),
+        threads=machine.threads,
+        peak_flops=machine.peak_flops,
+        peak_source=machine.peak_source,
+        pid=os.getpid(),
+        host=socket.gethostname(),
+        resumed=resumed,
+    )
+
+
