@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import sys
+from pathlib import Path
 
 from engine.errors import InputError
-from tui_lab.cli.common import current_lab
+from engine.lab import Lab
 
 
-def launch(start: str | None) -> None:
+def launch(start: str | None, lab: Path | None = None) -> None:
     """Open the app; `start` names a preset to train at once. InputError without a terminal."""
     if not (sys.stdin.isatty() and sys.stdout.isatty()):
         raise InputError(
@@ -18,7 +19,7 @@ def launch(start: str | None) -> None:
     from tui_lab.app import LabApp
     from tui_lab.settings import Settings
 
-    app = LabApp(current_lab(), Settings.load(), start=start)
+    app = LabApp(Lab.find(lab), Settings.load(), start=start)
     app.run()
     if app.return_code:
         sys.exit(app.return_code)

@@ -63,7 +63,7 @@ def main(
     if context.invoked_subcommand is None:
         from tui_lab.launch import launch
 
-        launch(start)
+        launch(start, lab)
 
 
 train.register(app)
