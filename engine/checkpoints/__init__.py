@@ -1,0 +1,38 @@
+"""Checkpoints: their layout, saving, loading, looking into them, proving and deleting them.
+
+    layout      names, listing          save        the protocol, in the background (torch)
+    tensors     the safetensors format  load        proven tensors (torch)
+    verify      hashes and manifests    inspect     headers, statistics
+    retention   what a run keeps        find        references such as `run@best`
+
+Everything but `save` and `load` is free of torch, and this package imports neither.
+"""
+
+from engine.checkpoints.find import delete, delete_run, find_checkpoint, find_run_folder
+from engine.checkpoints.inspect import (
+    Inspection,
+    TensorStatistics,
+    inspect,
+    tensor_statistics,
+)
+from engine.checkpoints.layout import CheckpointInfo, check_name, describe, list_checkpoints
+from engine.checkpoints.tensors import TensorInfo
+from engine.checkpoints.verify import newest_verified, verify
+
+__all__ = [
+    "CheckpointInfo",
+    "Inspection",
+    "TensorInfo",
+    "TensorStatistics",
+    "check_name",
+    "delete",
+    "delete_run",
+    "describe",
+    "find_checkpoint",
+    "find_run_folder",
+    "inspect",
+    "list_checkpoints",
+    "newest_verified",
+    "tensor_statistics",
+    "verify",
+]

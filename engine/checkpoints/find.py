@@ -1,0 +1,166 @@
+"""From what a person types to a run's folder or a checkpoint, and deleting either.
+
+A reference is `run` (its newest sound checkpoint), `run@last`, `run@best`, `run@500`,
+`run/step_000500`, or a path to a run or a checkpoint. A lab's own runs come before the shipped
+ones. Nothing outside the folder so found is ever read, and symbolic links are refused.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from engine.checkpoints import layout
+from engine.checkpoints.layout import CheckpointInfo, describe, list_checkpoints
+from engine.checkpoints.retention import remove
+from engine.checkpoints.verify import newest_verified
+from engine.errors import CheckpointError, did_you_mean
+from engine.lab import Lab
+from engine.status import is_running, read_status
+
+RUN_FILE = "run.json"
+
+
+def run_folders(lab: Lab) -> dict[str, Path]:
+    """Every run by name: the lab's own and the shipped ones; an own one hides a shipped one."""
+    found: dict[str, Path] = {}
+    for place in reversed(lab.places("checkpoints")):
+        try:
+            with os.scandir(place) as entries:
+                for entry in entries:
+                    if entry.is_dir(follow_symlinks=False) and not entry.name.startswith("."):
+                        path = Path(entry.path)
+                        if (path / RUN_FILE).is_file():
+                            found[entry.name] = path
+        except OSError:
+            continue
+    return dict(sorted(found.items()))
+
+
+def find_run_folder(lab: Lab, name: str) -> Path:
+    """The folder of the run called `name` (or at the path `name`).
+
+    Raises CheckpointError naming the nearest known run.
+    """
+    runs = run_folders(lab)
+    if name in runs:
+        return runs[name]
+    path = Path(name).expanduser()
+    if ("/" in name or os.sep in name) and (path / RUN_FILE).is_file():
+        return path.resolve()
+    if (lab.checkpoints / name).is_symlink():
+        raise CheckpointError(f"run '{name}' is a symbolic link", "it is not followed")
+    hint = did_you_mean(name, runs) or "no run is here yet: tui-lab train makes one"
+    raise CheckpointError(f"unknown run '{name}'", hint)
+
+
+def find_checkpoint(lab: Lab, reference: str, problems: list[str] | None = None) -> CheckpointInfo:
+    """The checkpoint that `reference` means; see the module's docstring for its forms.
+
+    For a run, broken checkpoints are passed over, and said so in `problems`. Raises
+    CheckpointError, also when a run has checkpoints and none of them is sound.
+    """
+    direct = _direct(lab, reference)
+    if direct is not None:
+        return direct
+    name, _, which = reference.partition("@")
+    run = find_run_folder(lab, name)
+    if which in ("", "last"):
+        return _newest(run, problems)
+    found = [info for info in list_checkpoints(run) if info.complete]
+    if which == "best":
+        for info in found:
+            if info.best:
+                return info
+        raise CheckpointError(
+            f"run '{run.name}' has no checkpoint with a validation loss",
+            f"'{run.name}' alone means its newest",
+        )
+    if not which.isdecimal():
+        raise CheckpointError(
+            f"'{which[:80]}' in '{reference[:200]}' is no checkpoint", "write @best, @last or @STEP"
+        )
+    steps = {info.step: info for info in found}
+    if int(which[:18]) not in steps:
+        raise CheckpointError(f"run '{run.name}' has no step {which[:18]}", _steps_hint(found))
+    return steps[int(which[:18])]
+
+
+def _newest(run: Path, problems: list[str] | None) -> CheckpointInfo:
+    info, skipped = newest_verified(run)
+    if info is not None:
+        if problems is not None:
+            problems.extend(skipped)
+        return info
+    if skipped:
+        raise CheckpointError(
+            f"run '{run.name}' has no sound checkpoint: {skipped[0]}",
+            f"tui-lab checkpoints verify {run.name} names every problem",
+        )
+    raise CheckpointError(
+        f"run '{run.name}' has no checkpoint", "it was not saved, or they were deleted"
+    )
+
+
+def _direct(lab: Lab, reference: str) -> CheckpointInfo | None:
+    """`run/step_000500`, or a path to a checkpoint's folder; None when it is neither."""
+    parent, _, last = reference.rstrip("/").rpartition("/")
+    if layout.parse_step_name(last) is None:
+        path = Path(reference).expanduser()
+        is_checkpoint = "/" in reference and (path / layout.MANIFEST).is_file()
+        return _described(path.resolve()) if is_checkpoint else None
+    run = run_folders(lab).get(parent)
+    path = run / last if run else Path(reference).expanduser().absolute()
+    if path.is_symlink():
+        raise CheckpointError(f"'{path}' is a symbolic link", "it is not followed")
+    if path.is_dir():
+        return _described(path)
+    if run:
+        raise CheckpointError(f"run '{parent}' has no '{last}'", _steps_hint(list_checkpoints(run)))
+    raise CheckpointError(f"there is no checkpoint at '{path}'")
+
+
+def _described(path: Path) -> CheckpointInfo:
+    """As `describe`, with `best` judged among the checkpoints beside it."""
+    beside = {info.path: info for info in list_checkpoints(path.parent)}
+    return beside.get(path) or describe(path)
+
+
+def _steps_hint(found: list[CheckpointInfo]) -> str:
+    steps = sorted({info.step for info in found})
+    if not steps:
+        return "it has no checkpoints"
+    shown = [str(step) for step in steps[-12:]]
+    return "it has " + ("…, " if len(steps) > 12 else "") + ", ".join(shown)
+
+
+def delete(path: Path) -> None:
+    """Delete one checkpoint. Raises CheckpointError for anything else, or while its run runs."""
+    if path.is_symlink() or not path.is_dir() or layout.parse_step_name(path.name) is None:
+        raise CheckpointError(f"'{path}' is not a checkpoint's folder", "nothing was deleted")
+    _refuse_running(path.parent)
+    _remove(path)
+
+
+def delete_run(path: Path) -> None:
+    """Delete a run and all that is in it. Raises CheckpointError while it runs."""
+    if path.is_symlink() or not (path / RUN_FILE).is_file():
+        raise CheckpointError(f"'{path}' is not a run's folder", "nothing was deleted")
+    _refuse_running(path)
+    _remove(path)
+
+
+def _refuse_running(run: Path) -> None:
+    status = read_status(run)
+    if is_running(status):
+        raise CheckpointError(
+            f"run '{run.name}' is running (process {status.pid} on {status.host})",
+            "stop it first; nothing was deleted",
+        )
+
+
+def _remove(path: Path) -> None:
+    try:
+        remove(path)
+    except OSError as error:
+        raise CheckpointError(f"cannot delete '{path}': {error.strerror}") from error

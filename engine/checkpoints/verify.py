@@ -1,0 +1,123 @@
+"""Whether a checkpoint is what was saved: every byte against the manifest's sizes and hashes.
+
+Reads the whole checkpoint once, in pieces; needs no torch and little memory whatever the files
+claim. A manifest carries a hash of itself, so a flipped bit in it is found as well.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+from engine.checkpoints import layout
+from engine.checkpoints.layout import CheckpointInfo, checkpoint_folders, describe
+from engine.checkpoints.tensors import open_regular, parse_json, read_header, read_json
+from engine.errors import CheckpointError
+
+FORMAT = 1
+CHUNK = 4 << 20
+
+
+def render_manifest(body: dict[str, Any]) -> bytes:
+    """The manifest's bytes: `body` and, as its last field, the hash of `body` so written."""
+    digest = hashlib.sha256(_canonical(body)).hexdigest()
+    return _canonical({**body, "sha256": digest})
+
+
+def _canonical(value: dict[str, Any]) -> bytes:
+    return (json.dumps(value, indent=1, ensure_ascii=True) + "\n").encode()
+
+
+def read_manifest(path: Path) -> dict[str, Any]:
+    """The checked manifest of the checkpoint at `path`. Raises CheckpointError."""
+    file_path = path / layout.MANIFEST
+    with open_regular(file_path) as file:
+        data = file.read(1_000_001)
+    if len(data) > 1_000_000:
+        raise CheckpointError(f"'{file_path}' is too large to be a manifest")
+    manifest = parse_json(data, file_path)
+    digest = manifest.pop("sha256", None)
+    if render_manifest(manifest) != data or not isinstance(digest, str):
+        raise CheckpointError(f"'{file_path}' is damaged", "its own hash does not match")
+    if manifest.get("format") != FORMAT:
+        raise CheckpointError(
+            f"'{file_path}' has format {manifest.get('format')!r:.40}, not {FORMAT}",
+            "a newer tui-lab may read it",
+        )
+    files = manifest.get("files")
+    if not isinstance(files, dict) or not {layout.MODEL, layout.META} <= files.keys():
+        raise CheckpointError(f"'{file_path}' names no model")
+    for name, entry in files.items():
+        plain = name == Path(name).name and not name.startswith(".")
+        if not plain or not isinstance(entry, dict) or type(entry.get("bytes")) is not int:
+            raise CheckpointError(f"'{file_path}' has no valid entry for {name!r:.80}")
+    numbers = layout.parse_step_name(path.name)
+    if numbers and manifest.get("step") != numbers[0]:
+        raise CheckpointError(
+            f"'{path}' holds step {manifest.get('step')!r:.20}, not {numbers[0]}",
+            "its folder was renamed or its files come from another checkpoint",
+        )
+    return manifest
+
+
+def verify(path: Path) -> list[str]:
+    """What is wrong with the checkpoint at `path`, in words; empty when every byte is as saved."""
+    if path.is_symlink():
+        return [f"'{path}' is a symbolic link: it is not followed"]
+    if not path.is_dir():
+        return [f"'{path}' is not a checkpoint's folder"]
+    try:
+        manifest = read_manifest(path)
+    except CheckpointError as error:
+        return [error.title]
+    problems = []
+    for name, entry in manifest["files"].items():
+        try:
+            check_file(path / name, entry)
+            if name.endswith(".safetensors"):
+                read_header(path / name)
+            else:
+                read_json(path / name)
+        except CheckpointError as error:
+            problems.append(error.title)
+    return problems
+
+
+def check_file(path: Path, entry: dict[str, Any]) -> None:
+    """Raise CheckpointError unless the file has the size and hash that the manifest names."""
+    digest = hashlib.sha256()
+    with open_regular(path) as file:
+        check_size(path, os.fstat(file.fileno()).st_size, entry)
+        while piece := file.read(CHUNK):
+            digest.update(piece)
+    check_digest(path, digest.hexdigest(), entry)
+
+
+def check_size(path: Path, size: int, entry: dict[str, Any]) -> None:
+    if size != entry["bytes"]:
+        raise CheckpointError(f"'{path}' has {size} bytes, the manifest says {entry['bytes']}")
+
+
+def check_digest(path: Path, digest: str, entry: dict[str, Any]) -> None:
+    if digest != entry.get("sha256"):
+        raise CheckpointError(
+            f"'{path}' is damaged: its hash is not the one it was saved with",
+            "another checkpoint of the run may be good: tui-lab checkpoints verify --all",
+        )
+
+
+def newest_verified(run_path: Path) -> tuple[CheckpointInfo | None, list[str]]:
+    """The newest sound checkpoint of a run, and what is wrong with the newer ones passed over.
+
+    (None, []) means that the run has no checkpoint; (None, problems) that none of them is sound.
+    """
+    problems: list[str] = []
+    for _, _, path in reversed(checkpoint_folders(run_path)):
+        found = verify(path)
+        if not found:
+            return describe(path), problems
+        problems += found
+    return None, problems

@@ -1,0 +1,95 @@
+"""One process a run: a lock on the run's folder that the system releases when its owner dies.
+
+The owner's host, process and start stand in the file, so that whoever comes second can be told.
+Uses `flock`; where there is none (not POSIX) no lock is taken.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import time
+import weakref
+from contextlib import suppress
+from pathlib import Path
+
+from engine.errors import InputError
+
+try:
+    import fcntl
+except ImportError:  # not POSIX
+    fcntl = None  # type: ignore[assignment]
+
+LOCK_FILE = "run.lock"
+
+
+class RunBusy(InputError):
+    """Another process (or another thread of this one) holds the run."""
+
+
+class RunLock:
+    """The lock of one run's folder. Held from `acquire` until `release` or the process's end."""
+
+    def __init__(self, run_path: Path) -> None:
+        self._path = run_path / LOCK_FILE
+        self._descriptor: int | None = None
+        _locks.add(self)
+
+    def acquire(self) -> None:
+        """Take the lock. Raises RunBusy telling who has it, InputError if the folder is read-only.
+
+        A link in the file's place is refused, not followed.
+        """
+        flags = os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0)
+        try:
+            descriptor = os.open(self._path, flags, 0o600)
+        except OSError as error:
+            raise InputError(
+                f"cannot write in '{self._path.parent}': {error.strerror}",
+                "a run needs to write into its folder",
+            ) from error
+        try:
+            if fcntl is not None:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            owner = os.pread(descriptor, 10_000, 0)
+            os.close(descriptor)
+            raise RunBusy(
+                f"run '{self._path.parent.name}' is in use by {_who(owner)}",
+                "watch it, stop it, or give the new run another name",
+            ) from None
+        except OSError:
+            pass  # a file system without locks: better to train than to refuse
+        me = {"host": socket.gethostname(), "pid": os.getpid(), "since": time.time()}
+        with suppress(OSError):
+            os.ftruncate(descriptor, 0)
+            os.pwrite(descriptor, json.dumps(me).encode(), 0)
+        self._descriptor = descriptor
+
+    def release(self) -> None:
+        if self._descriptor is not None:
+            os.close(self._descriptor)
+            self._descriptor = None
+
+
+def _who(data: bytes) -> str:
+    try:
+        owner = json.loads(data)
+        since = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(float(owner["since"])))
+        return f"process {int(owner['pid'])} on {owner['host']} since {since}"
+    except (ValueError, TypeError, KeyError, OverflowError, OSError):
+        return "another process"
+
+
+_locks: weakref.WeakSet[RunLock] = weakref.WeakSet()
+
+
+def _let_go_in_child() -> None:
+    """A forked child shares the lock: it must not keep it when its parent is gone."""
+    for lock in list(_locks):
+        lock.release()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_let_go_in_child)
