@@ -38,7 +38,8 @@ def describe(event: events.Event, show_samples: bool) -> list[str]:
             text = event.prompt + event.text
             return [f"sample at step {event.step}:", *(f"  {line}" for line in text.splitlines())]
         case events.CheckpointSaved():
-            return [f"step {event.step}  saved {event.path} ({fmt.size(event.bytes)}, {event.kind})"]
+            about = f"{fmt.size(event.bytes)}, {event.kind}"
+            return [f"step {event.step}  saved {event.path} ({about})"]
         case events.Alert():
             hint = f" ({event.hint})" if event.hint else ""
             return [f"{event.level}: {event.title}{hint}"]
