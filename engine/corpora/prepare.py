@@ -1,0 +1,257 @@
+"""Turns a corpus into token shards, once for each content and tokenizer, in parallel.
+
+Memory stays flat however large the corpus is: text is read in blocks, cut where the tokenizer says
+that a cut changes nothing, encoded by a few threads (tiktoken releases the interpreter's lock) and
+written in order, so that the result does not depend on how many there are. A folder is built under
+a temporary name and renamed: one that is there is whole.
+"""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import os
+import shutil
+import socket
+import tempfile
+from collections import deque
+from collections.abc import Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from engine import atomic
+from engine.corpora.digest import Progress, corpus_digest, source_stamps
+from engine.corpora.registry import CorpusEntry, find_corpus
+from engine.corpora.shards import FORMAT, SHARD_TOKENS, Prepared, ShardWriter, open_prepared
+from engine.corpora.sources import Piece, pieces
+from engine.errors import CorpusError
+from engine.lab import Lab
+
+if TYPE_CHECKING:
+    from engine.tokenizers import Tokenizer
+
+CHUNK = 1 << 20  # characters encoded at once: long enough to share overheads, short enough to hold
+
+
+def prepared_path(lab: Lab, corpus: str, tokenizer: Tokenizer, content: str) -> Path:
+    """Where the shards of `corpus` with digest `content` belong."""
+    return lab.corpus / "prepared" / f"{corpus}-{tokenizer.kind}-{_key(tokenizer, content)[:12]}"
+
+
+def find_prepared(lab: Lab, corpus: str, tokenizer: Tokenizer) -> Prepared | None:
+    """The shards if they are there and whole; reads (or recalls) the corpus's digest only."""
+    content = corpus_digest(lab, find_corpus(lab, corpus))
+    try:
+        return open_prepared(prepared_path(lab, corpus, tokenizer, content))
+    except CorpusError:
+        return None
+
+
+def prepare(
+    lab: Lab,
+    corpus: str,
+    tokenizer: Tokenizer,
+    *,
+    progress: Progress | None = None,
+    workers: int | None = None,
+    shard_tokens: int = SHARD_TOKENS,
+) -> Prepared:
+    """The token shards of `corpus`: those on disk, or new ones if it or the tokenizer changed.
+
+    Documents are separated by the tokenizer's end-of-text token, or by a newline when it has none.
+    `progress(what, done, total)` counts source bytes; an exception it raises ends the work and
+    leaves nothing behind. `workers`: encoding threads, by default one a core.
+
+    Raises CorpusError for a corpus that is absent, empty, not text, or changed meanwhile, and for a
+    lab that cannot be written; TokenizerError when the tokenizer cannot encode the text.
+    """
+    entry = find_corpus(lab, corpus)
+    content = corpus_digest(lab, entry, progress)
+    path = prepared_path(lab, corpus, tokenizer, content)
+    if path.exists():
+        try:
+            return open_prepared(path)
+        except CorpusError:
+            pass  # built anew below, and swapped in
+    stamps = source_stamps(entry)
+    facts = {
+        "corpus": corpus,
+        "corpus_digest": content,
+        "tokenizer": tokenizer.kind,
+        "tokenizer_digest": tokenizer.digest,
+        "digest": _key(tokenizer, content),
+    }
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        _sweep(path.parent)
+        build = Path(tempfile.mkdtemp(prefix=_temporary_prefix(), dir=path.parent))
+        try:
+            dtype = "<u2" if tokenizer.vocab_size <= 65536 else "<u4"
+            with ShardWriter(build, dtype, shard_tokens) as writer:
+                n_bytes = _encode(entry, tokenizer, writer, progress, workers or _cores())
+                if source_stamps(entry) != stamps:
+                    raise CorpusError(
+                        f"corpus '{corpus}' was changed while it was being prepared", "try again"
+                    )
+                writer.close(facts | {"n_bytes": n_bytes})
+            atomic.sync_directory(build)
+            _put_in_place(build, path)
+        finally:
+            shutil.rmtree(build, ignore_errors=True)
+    except OSError as error:
+        raise CorpusError(
+            f"cannot write prepared corpus in '{path.parent}': {error.strerror or error}",
+            "make room on the disk"
+            if error.errno == errno.ENOSPC
+            else "make the folder writable, or work in another lab (--lab DIR)",
+        ) from error
+    return open_prepared(path)
+
+
+def _key(tokenizer: Tokenizer, content: str) -> str:
+    return hashlib.sha256(f"{FORMAT}\0{content}\0{tokenizer.digest}".encode()).hexdigest()
+
+
+def _cores() -> int:
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+@dataclass(frozen=True)
+class _Part:
+    """Text to encode. `begins` and `ends`: whether a document does with it."""
+
+    text: str
+    begins: bool
+    ends: bool
+
+
+def _encode(
+    entry: CorpusEntry,
+    tokenizer: Tokenizer,
+    writer: ShardWriter,
+    progress: Progress | None,
+    workers: int,
+) -> int:
+    """Encode every document into `writer`; the bytes of text, separators that are text included."""
+    total = entry.bytes if entry.kind in ("python-docs", "python-stdlib") else 0
+    total = total or sum(size for size, _, _ in source_stamps(entry).values())
+    done = 0
+
+    def on_bytes(count: int) -> None:
+        nonlocal done
+        done += count
+
+    if tokenizer.eot_id is None:
+        separator, separator_bytes = tokenizer.encode_array("\n"), 1
+    else:
+        separator, separator_bytes = np.array([tokenizer.eot_id]), 0
+    n_bytes = 0
+
+    def work(parts: list[_Part]) -> list[np.ndarray]:
+        return [tokenizer.encode_array(part.text) for part in parts]
+
+    for parts, arrays in _in_order(_chunks(pieces(entry, on_bytes), tokenizer), work, workers):
+        for part, tokens in zip(parts, arrays, strict=True):
+            if part.begins:
+                if writer.n_documents:
+                    writer.write(separator)
+                    n_bytes += separator_bytes
+                writer.begin_document()
+            writer.write(tokens)
+            n_bytes += len(part.text.encode())
+        if progress:
+            progress("tokenizing", min(done, total), total)
+    if progress:
+        progress("tokenizing", total, total)
+    return n_bytes
+
+
+def _chunks(source: Iterable[Piece], tokenizer: Tokenizer) -> Iterator[list[_Part]]:
+    """Lists of parts of about CHUNK characters; long documents are cut where it is safe.
+
+    A tokenizer without `safe_cut` gets whole documents, whatever their size.
+    """
+    safe_cut = getattr(tokenizer, "safe_cut", None)
+    parts: list[_Part] = []
+    size, held, begins = 0, "", True
+    for piece in source:
+        held += piece.text
+        while safe_cut and len(held) > CHUNK:
+            cut = safe_cut(held, CHUNK)
+            if not 0 < cut < len(held):
+                break
+            yield [*parts, _Part(held[:cut], begins, False)]
+            parts, size, held, begins = [], 0, held[cut:], False
+        if piece.ends:
+            parts.append(_Part(held, begins, True))
+            size, held, begins = size + len(held), "", True
+            if size >= CHUNK:
+                yield parts
+                parts, size = [], 0
+    if parts:
+        yield parts
+
+
+def _in_order(
+    chunks: Iterator[list[_Part]], work, workers: int
+) -> Iterator[tuple[list[_Part], list[np.ndarray]]]:
+    """Each chunk with its result, in order; at most a few chunks a worker are held at once."""
+    waiting: deque[tuple[list[_Part], Future]] = deque()
+    pool = ThreadPoolExecutor(workers, thread_name_prefix="tokenize")
+    try:
+        for parts in chunks:
+            waiting.append((parts, pool.submit(work, parts)))
+            if len(waiting) > 2 * workers:
+                parts, future = waiting.popleft()
+                yield parts, future.result()
+        while waiting:
+            parts, future = waiting.popleft()
+            yield parts, future.result()
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def _put_in_place(build: Path, path: Path) -> None:
+    """Rename the finished folder. One that another process finished meanwhile is as good."""
+    try:
+        build.rename(path)
+    except OSError as error:
+        if error.errno not in (errno.EEXIST, errno.ENOTEMPTY, errno.ENOTDIR):
+            raise
+        try:
+            open_prepared(path)
+        except CorpusError:
+            # A map of the damaged files that a process still reads stays valid when they go.
+            aside = build.with_name(build.name + "-damaged")
+            path.rename(aside)
+            build.rename(path)
+            shutil.rmtree(aside, ignore_errors=True)
+    atomic.sync_directory(path.parent)
+
+
+def _temporary_prefix(process: int | None = None) -> str:
+    return f".tmp-{socket.gethostname()}-{process or os.getpid()}-"
+
+
+def _sweep(folder: Path) -> None:
+    """Remove what processes of this machine that are gone left half-built."""
+    for left in folder.glob(f".tmp-{socket.gethostname()}-*-*"):
+        process = left.name.removeprefix(f".tmp-{socket.gethostname()}-").split("-")[0]
+        if process.isdigit() and not _alive(int(process)):
+            shutil.rmtree(left, ignore_errors=True)
+
+
+def _alive(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except OSError:
+        return True
+    return True

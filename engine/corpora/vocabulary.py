@@ -1,0 +1,82 @@
+"""The tokenizer that belongs to a corpus: trained on its text once, then kept.
+
+Knows which corpora and tokenizers there are, not how a tokenizer is trained.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from engine.corpora.digest import Progress, corpus_digest
+from engine.corpora.registry import find_corpus
+from engine.corpora.sources import pieces
+from engine.errors import CorpusError, TokenizerError
+from engine.lab import Lab
+
+if TYPE_CHECKING:
+    from engine.tokenizers import Tokenizer
+
+TRAINED = ("char", "word", "bpe")
+SAMPLE = 128 << 20  # characters that merges and word counts are learned from; more changes little
+
+
+def get_tokenizer(
+    lab: Lab, corpus: str, kind: str, vocab_size: int, progress: Progress | None = None
+) -> Tokenizer:
+    """The tokenizer of `kind` for `corpus`, from the lab's cache or built now and kept.
+
+    char sees the whole corpus; word and bpe learn from its first 128 Mi characters. A lab that
+    cannot be written gets a tokenizer that is not kept. Raises CorpusError, TokenizerError.
+    """
+    from engine import tokenizers
+
+    if kind not in TRAINED:
+        return tokenizers.build(kind, lambda: (), vocab_size, lab)
+    entry = find_corpus(lab, corpus)
+    content = corpus_digest(lab, entry, progress)
+    size = 0 if kind == "char" else vocab_size
+    key = hashlib.sha256(f"{content}\0{kind}\0{size}\0{SAMPLE}".encode()).hexdigest()
+    name = f"{corpus}-{kind}{f'-{size}' if size else ''}-{key[:12]}"
+    path = lab.corpus / "prepared" / "tokenizers" / name
+    if path.exists():
+        try:
+            return tokenizers.load(path)
+        except TokenizerError:
+            shutil.rmtree(path, ignore_errors=True)
+
+    def texts() -> Iterator[str]:
+        seen, whole = 0, 0
+        for piece in pieces(entry):
+            seen += len(piece.text)
+            whole += piece.ends
+            if progress:
+                progress("learning the vocabulary", seen, 0)
+            yield piece.text
+            if kind != "char" and seen >= SAMPLE:
+                return
+        if kind == "char" and whole > 1:
+            yield "\n"  # what will stand between the documents
+
+    tokenizer = tokenizers.build(kind, texts, vocab_size, lab)
+    _keep(tokenizer, path)
+    return tokenizer
+
+
+def _keep(tokenizer: Tokenizer, path: Path) -> None:
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        build = Path(tempfile.mkdtemp(prefix=".tmp-", dir=path.parent))
+    except OSError:
+        return
+    try:
+        tokenizer.save(build)
+        build.rename(path)
+    except (OSError, CorpusError):
+        return  # another process was faster, or the disk is full: it can be built again
+    finally:
+        shutil.rmtree(build, ignore_errors=True)
