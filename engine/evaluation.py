@@ -74,7 +74,7 @@ def evaluate(
     *,
     batch_size: int,
     device: torch.device,
-    precision: str | torch.dtype = "float32",
+    precision: str = "float32",
     max_tokens: int = 0,
     should_stop: Callable[[], bool] = lambda: False,
     progress: Callable[[int, int], None] | None = None,

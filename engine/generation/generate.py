@@ -159,18 +159,11 @@ def _stream(
             reason = "cancelled"
         if reason:
             text += decoder.flush()
-        names = tuple((_name(tokenizer, token), chance) for token, chance in this.likeliest)
+        names = tuple((tokenizer.token_text(token), chance) for token, chance in this.likeliest)
         held.add(GeneratedToken(index, this.token, text, this.probability, names, reason))
         yield from held.release()
         if reason or held.stopped:
             return
-
-
-def _name(tokenizer: Tokenizer, token: int) -> str:
-    """A token as people read it in a list; special ones have no text of their own."""
-    if token == tokenizer.eot_id:
-        return "<|endoftext|>"
-    return tokenizer.decode([token]) or f"<{token}>"
 
 
 class _Held:

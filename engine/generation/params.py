@@ -19,7 +19,7 @@ class SamplingParams:
     top_k: int = 0
     """Keeps the k likeliest tokens; 0 is off."""
     top_p: float = 1.0
-    """Keeps the likeliest tokens up to the one whose mass crosses p, that one included; 1 is off."""
+    """Keeps the likeliest tokens up to, and with, the one whose mass crosses p; 1 is off."""
     min_p: float = 0.0
     """Drops tokens less likely than this share of the likeliest; 0 is off."""
     max_tokens: int = 200

@@ -1,0 +1,143 @@
+"""A checkpoint made ready to generate: its network, weights and tokenizer on a device.
+
+Knows where a checkpoint keeps what; nothing of training or terminals. Building the network draws no
+random numbers: a console may load a checkpoint in a process that is training another run.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from engine import tokenizers
+from engine.checkpoints import CheckpointInfo, find_checkpoint, list_checkpoints
+from engine.checkpoints.find import run_folders
+from engine.checkpoints.load import load_meta, load_weights
+from engine.config import Config, from_dict
+from engine.device import choose_device
+from engine.errors import CheckpointError, ConfigError, TokenizerError
+from engine.generation.generate import GeneratedToken, generate
+from engine.generation.params import SamplingParams
+from engine.lab import Lab
+from engine.model import GPT
+from engine.tokenizers import Tokenizer
+
+
+@dataclass
+class Generator:
+    """A model that can be talked to, and where it came from."""
+
+    model: GPT
+    tokenizer: Tokenizer
+    device: torch.device
+    info: CheckpointInfo
+    config: Config
+    """The configuration of the run that made it."""
+    meta: dict[str, Any] = field(repr=False)
+    """The checkpoint's own facts: digests, data position, versions."""
+
+    def stream(
+        self,
+        prompt: str,
+        params: SamplingParams,
+        should_stop: Callable[[], bool] = lambda: False,
+        *,
+        alternatives: int = 5,
+        crop: bool = False,
+    ) -> Iterator[GeneratedToken]:
+        """`engine.generation.generate.generate` with this model; raises what that raises."""
+        return generate(
+            self.model,
+            self.tokenizer,
+            prompt,
+            params,
+            device=self.device,
+            should_stop=should_stop,
+            alternatives=alternatives,
+            crop=crop,
+        )
+
+
+def load_generator(
+    lab: Lab, reference: str = "", device: str = "auto", problems: list[str] | None = None
+) -> Generator:
+    """The checkpoint that `reference` means (`run`, `run@best`, `run@500`, a path), in eval mode.
+
+    An empty reference takes the newest checkpoint of the lab, or else a shipped one. Broken
+    checkpoints that were passed over are named in `problems`. Raises CheckpointError, also for an
+    absent or foreign tokenizer, and DeviceError.
+    """
+    chosen = choose_device(device)
+    info = find_checkpoint(lab, reference or default_reference(lab), problems)
+    return load_checkpoint(info, chosen)
+
+
+def default_reference(lab: Lab) -> str:
+    """The name of the run with the newest checkpoint: a lab's own before a shipped one.
+
+    Raises CheckpointError when there is none.
+    """
+    newest: list[tuple[bool, float, str]] = []
+    for name, path in run_folders(lab).items():
+        times = [info.time for info in list_checkpoints(path) if info.complete]
+        if times:
+            newest.append((path.parent == lab.checkpoints, max(times), name))
+    if not newest:
+        raise CheckpointError(
+            f"no run in '{lab.root}' has a checkpoint", "train one: tui-lab train"
+        )
+    return max(newest)[2]
+
+
+def load_checkpoint(info: CheckpointInfo, device: torch.device) -> Generator:
+    """The checkpoint's model and tokenizer on `device`. Raises CheckpointError."""
+    meta = load_meta(info)
+    config = read_config(meta, info)
+    tokenizer = load_tokenizer(info)
+    weights = load_weights(info, device)
+    with torch.device("meta"):  # shapes alone: no memory, and no draw from the global generator
+        model = GPT(config.model, tokenizer.vocab_size)
+    set_weights(model, weights, info)
+    return Generator(model.eval(), tokenizer, device, info, config, meta)
+
+
+def read_config(meta: dict[str, Any], info: CheckpointInfo) -> Config:
+    """The configuration that a checkpoint's meta data holds. Raises CheckpointError."""
+    values = meta.get("config")
+    try:
+        if not isinstance(values, dict):
+            raise ConfigError("it holds none")
+        return from_dict(values, "meta.json")
+    except ConfigError as error:
+        raise CheckpointError(
+            f"'{info.path}': its configuration cannot be read: {error.title}",
+            "it may come from another version of tui-lab",
+        ) from error
+
+
+def load_tokenizer(info: CheckpointInfo) -> Tokenizer:
+    """The tokenizer in the run's folder. Raises CheckpointError when it is absent or broken."""
+    directory = info.path.parent / "tokenizer"
+    try:
+        return tokenizers.load(directory)
+    except TokenizerError as error:
+        raise CheckpointError(
+            f"run '{info.run}': its tokenizer cannot be loaded: {error.title}",
+            error.hint or f"'{directory}' must hold the tokenizer that the run was trained with",
+        ) from error
+
+
+def set_weights(model: GPT, weights: dict[str, Tensor], info: CheckpointInfo) -> None:
+    """Put `weights` in the model without copying. Raises CheckpointError when they do not fit."""
+    try:
+        model.load_state_dict(weights, assign=True)
+    except RuntimeError as error:
+        lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+        raise CheckpointError(
+            f"'{info.path}': its weights do not fit its configuration and tokenizer",
+            lines[1] if len(lines) > 1 else lines[0],
+        ) from error
