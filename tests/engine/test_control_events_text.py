@@ -1,0 +1,83 @@
+"""The engine's vocabulary: events survive their files, commands reach the trainer, and text from
+outside cannot command the terminal."""
+
+from __future__ import annotations
+
+import json
+import threading
+from dataclasses import fields
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from engine import control, events
+from engine.text import visible
+
+SCALARS = {
+    "str": "text",
+    "int": 3,
+    "float": 1.5,
+    "bool": True,
+    "float | None": 0.5,
+    "int | None": 7,
+    "tuple[tuple[str, float], ...]": (("a", 0.5),),
+}
+
+
+@pytest.mark.parametrize("kind", events.Event.kinds.values(), ids=lambda kind: kind.name)
+def test_every_event_survives_its_json_line(kind: type[events.Event]) -> None:
+    event = kind(**{f.name: SCALARS[str(f.type)] for f in fields(kind)})
+    back = events.from_record(json.loads(events.to_json(event)))
+    assert events.to_json(back) == events.to_json(event)
+    assert type(back) is kind
+
+
+def test_a_step_is_written_with_the_metric_names_alone() -> None:
+    step = events.StepDone(
+        step=1, tokens=2, loss=3.0, lr=4.0, grad_norm=5.0, tokens_per_second=6.0, mfu=0.5,
+        memory_bytes=8,
+    )  # fmt: skip
+    record = events.to_record(step)
+    assert "event" not in record and "val_loss" not in record
+    names = {"step", "tokens", "loss", "lr", "grad_norm", "tokens_per_second", "mfu"}
+    assert names | {"memory_bytes", "time"} <= set(record)
+
+
+def test_unknown_events_and_fields_of_a_newer_version_are_passed_over() -> None:
+    assert events.from_record({"event": "teleported", "to": "mars"}) is None
+    paused = events.from_record({"event": "paused", "step": 4, "mood": "calm", "time": 1.0})
+    assert paused == events.Paused(step=4, time=1.0)
+
+
+def test_the_inbox_keeps_order_across_threads_and_wakes_who_waits() -> None:
+    inbox = control.Inbox()
+    threading.Timer(0.05, inbox.put, [control.Pause(), "app"]).start()
+    assert inbox.wait(5.0)
+    inbox.put(control.Stop(), "signal")
+    assert inbox.stop_requested
+    assert inbox.take() == [(control.Pause(), "app"), (control.Stop(), "signal")]
+    assert inbox.take() == [] and not inbox.stop_requested and not inbox.wait(0)
+
+
+def test_a_cancelled_sample_is_known_by_its_request_alone() -> None:
+    inbox = control.Inbox()
+    inbox.put(control.CancelSample("a"))
+    assert inbox.is_cancelled("a") and not inbox.is_cancelled("b") and inbox.take() == []
+
+
+@given(st.text())
+def test_nothing_a_terminal_obeys_passes_the_sanitiser(text: str) -> None:
+    shown = visible(text)
+    for character in shown:
+        code = ord(character)
+        assert code >= 0x20 or character in "\n\t"
+        assert not 0x7F <= code <= 0x9F and not 0xD800 <= code <= 0xDFFF
+        assert not 0x202A <= code <= 0x202E and not 0x2066 <= code <= 0x2069
+    assert "\n" not in visible(text, lines=False)
+
+
+def test_an_escape_sequence_is_shown_and_harmless_text_is_untouched() -> None:
+    assert visible("\x1b]52;c;aGk=\x07") == "␛]52;c;aGk=␇"
+    assert visible("a\r\nb\r") == "a\nb␍"
+    assert visible("naïve → 日本語\n\tfin") == "naïve → 日本語\n\tfin"
