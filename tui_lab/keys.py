@@ -93,13 +93,76 @@ TRAIN_KEYS = (
     Key("talk", "c", "talk", "Open the live weights in the console", "train", "talk", False),
 )
 
-RUNS_KEYS: tuple[Key, ...] = ()
+RUNS_KEYS = (
+    Key("open", "enter", "checkpoints", "Open the checkpoints of this run", "runs", "open"),
+    Key("mark", "space", "mark", "Mark this run, to compare it with others", "runs", "mark"),
+    Key("filter", "slash", "filter", "Show only the runs with these words", "runs", "filter"),
+    Key("sort", "s", "sort", "Sort by the next column", "runs", "sort"),
+    Key("curve", "c", "curve", "Chart: loss, validation, learning rate, …", "runs", "curve"),
+    Key("axis", "x", "axis", "Chart: by steps, tokens or time", "runs", "axis"),
+    Key("details", "d", "details", "The chart, or what differs between runs", "runs", "details"),
+    Key("talk", "o", "console", "Talk to this run in the console", "runs", "talk"),
+    Key("resume", "r", "resume", "Go on training this run", "runs", "resume"),
+    Key("delete", "delete,D", "delete", "Delete this run; asks twice", "runs", "delete"),
+    Key("reverse", "S", "reverse", "Sort the other way round", "runs", "reverse", False),
+    Key("unmark", "u", "unmark", "Take all marks away", "runs", "unmark", False),
+    Key("clear", "escape", "clear", "Take the filter away", "runs", "clear", False),
+)
 
-CHECKPOINTS_KEYS: tuple[Key, ...] = ()
+CHECKPOINTS_KEYS = (
+    Key(
+        "talk",
+        "enter,o",
+        "console",
+        "Talk to this checkpoint in the console",
+        "checkpoints",
+        "talk",
+    ),
+    Key("view", "right", "view", "Detail: the next view", "checkpoints", "view(1)", shown="←→"),
+    Key("verify", "v", "verify", "Check every byte against its hashes", "checkpoints", "verify"),
+    Key(
+        "statistics", "s", "statistics", "Read the tensors: norms, spread", "checkpoints", "measure"
+    ),
+    Key("filter", "slash", "filter", "Show only what has these words", "checkpoints", "filter"),
+    Key("all", "a", "all runs", "All runs, or only this one", "checkpoints", "all"),
+    Key("resume", "r", "resume", "Go on training from here", "checkpoints", "resume"),
+    Key(
+        "delete",
+        "delete,D",
+        "delete",
+        "Delete this checkpoint; asks twice",
+        "checkpoints",
+        "delete",
+    ),
+    Key("copy", "y", "copy path", "Copy the path to the clipboard", "checkpoints", "copy"),
+    Key("back", "left", "view", "Detail: the view before", "checkpoints", "view(-1)", False),
+    Key(
+        "clear",
+        "escape",
+        "cancel",
+        "Stop what is under way, or the filter",
+        "checkpoints",
+        "clear",
+        False,
+    ),
+)
 
 CONSOLE_KEYS: tuple[Key, ...] = ()
 
-CORPUS_KEYS: tuple[Key, ...] = ()
+CORPUS_KEYS = (
+    Key("read", "enter", "read", "Read the text as the model sees it", "corpus", "read"),
+    Key("view", "right", "view", "Detail: the next view", "corpus", "view(1)", shown="←→"),
+    Key("tokenizer", "z", "tokenizer", "Next tokenizer", "corpus", "tokenizer(1)"),
+    Key("count", "s", "statistics", "Count documents, bytes and tokens", "corpus", "count"),
+    Key("next", "n", "page", "Preview: the next page of text", "corpus", "page(1)"),
+    Key("prepare", "p", "prepare", "Turn the text into token files", "corpus", "prepare"),
+    Key("fetch", "f", "fetch", "Download this corpus; asks first", "corpus", "fetch"),
+    Key("add", "a", "add", "Add a file or a folder as a corpus", "corpus", "add"),
+    Key("previous", "b", "page back", "Preview: the page before", "corpus", "page(-1)", False),
+    Key("tokenizer_back", "Z", "", "The tokenizer before", "corpus", "tokenizer(-1)", False),
+    Key("back", "left", "view", "Detail: the view before", "corpus", "view(-1)", False),
+    Key("clear", "escape", "cancel", "Stop what is under way", "corpus", "clear", False),
+)
 
 NEW_RUN_KEYS = (
     Key("start_run", "f5,ctrl+enter", "start", "Start training with this form", "new_run", "start"),
