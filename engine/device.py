@@ -83,8 +83,8 @@ def choose_precision(device: torch.device, precision: str = "auto") -> str:
     if device.type == "cuda":
         import torch
 
-        # By the capability (8.0 is Ampere) and not by torch.cuda.is_bf16_supported(), which says yes
-        # to emulation too, and looks at the current device rather than at this one.
+        # By the capability (8.0 is Ampere), not by torch.cuda.is_bf16_supported(): that says yes to
+        # emulation too, and looks at the current device rather than at this one.
         native = torch.cuda.get_device_capability(device) >= (8, 0) or bool(torch.version.hip)
         if precision == "auto":
             return "bfloat16" if native else "float16"
