@@ -92,7 +92,7 @@ def temporary_owner(name: str) -> int | None:
 
 
 def checkpoint_folders(run_path: Path) -> list[tuple[int, int, Path]]:
-    """(step, again, path) of each checkpoint folder, oldest first. Symbolic links are no folders."""
+    """(step, again, path) of each checkpoint folder, oldest first; links are left out."""
     found = []
     try:
         with os.scandir(run_path) as entries:

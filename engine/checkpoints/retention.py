@@ -52,7 +52,7 @@ def retain(
 def remove(path: Path) -> None:
     """Delete a folder so that a crash half-way leaves no half checkpoint under its name."""
     grave = path.with_name(f".tmp-deleted-{path.name}-{os.getpid()}")
-    os.rename(path, grave)
+    path.rename(grave)
     sync_directory(path.parent)
     shutil.rmtree(grave, ignore_errors=True)
 

@@ -284,7 +284,7 @@ def _put_in_place(temporary: Path, run_path: Path, step: int) -> Path:
     while True:
         target = run_path / step_name(step, again)
         if not os.path.lexists(target):
-            os.rename(temporary, target)
+            temporary.rename(target)
             return target
         again += 1
 

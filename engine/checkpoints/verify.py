@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from engine.checkpoints import layout
-from engine.checkpoints.layout import CheckpointInfo, checkpoint_folders, describe
+from engine.checkpoints.layout import CheckpointInfo, checkpoint_folders, describe, list_checkpoints
 from engine.checkpoints.tensors import open_regular, parse_json, read_header, read_json
 from engine.errors import CheckpointError
 
@@ -118,6 +118,7 @@ def newest_verified(run_path: Path) -> tuple[CheckpointInfo | None, list[str]]:
     for _, _, path in reversed(checkpoint_folders(run_path)):
         found = verify(path)
         if not found:
-            return describe(path), problems
+            beside = {info.path: info for info in list_checkpoints(run_path)}
+            return beside.get(path) or describe(path), problems
         problems += found
     return None, problems
