@@ -129,7 +129,7 @@ def _token_values(
         "bytes_per_token": prepared.n_bytes / len(stream),
         "vocab_used": int(np.count_nonzero(counts)),
         "frequent": tuple(
-            (int(token), token_text(tokenizer, int(token)), int(counts[token]))
+            (int(token), tokenizer.token_text(int(token)), int(counts[token]))
             for token in top
             if counts[token]
         ),
@@ -150,11 +150,4 @@ def preview(
             f"corpus '{corpus}' has no token {start}", f"it has {prepared.n_tokens}, from 0"
         )
     tokens = prepared.tokens().slice(start, start + count).tolist()
-    return [PreviewToken(token, token_text(tokenizer, token)) for token in tokens]
-
-
-def token_text(tokenizer: Tokenizer, token: int) -> str:
-    """The token's own text; special tokens by name, halves of characters as \\xNN."""
-    if token == tokenizer.eot_id:
-        return "<|endoftext|>"
-    return tokenizer.token_bytes(token).decode("utf-8", "backslashreplace")
+    return [PreviewToken(token, tokenizer.token_text(token)) for token in tokens]

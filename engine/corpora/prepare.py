@@ -15,7 +15,7 @@ import shutil
 import socket
 import tempfile
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -124,11 +124,10 @@ def _cores() -> int:
 
 @dataclass(frozen=True)
 class _Part:
-    """Text to encode. `begins` and `ends`: whether a document does with it."""
+    """Text to encode; `begins`: a document begins with it."""
 
     text: str
     begins: bool
-    ends: bool
 
 
 def _encode(
@@ -173,36 +172,31 @@ def _encode(
 
 
 def _chunks(source: Iterable[Piece], tokenizer: Tokenizer) -> Iterator[list[_Part]]:
-    """Lists of parts of about CHUNK characters; long documents are cut where it is safe.
-
-    A tokenizer without `safe_cut` gets whole documents, whatever their size.
-    """
-    safe_cut = getattr(tokenizer, "safe_cut", None)
+    """Lists of parts of about CHUNK characters; long documents are cut where it is safe."""
     parts: list[_Part] = []
     size, held, begins = 0, "", True
     for piece in source:
         held += piece.text
-        while safe_cut and len(held) > CHUNK:
-            cut = safe_cut(held, CHUNK)
-            if not 0 < cut < len(held):
-                break
-            yield [*parts, _Part(held[:cut], begins, False)]
-            parts, size, held, begins = [], 0, held[cut:], False
         if piece.ends:
-            parts.append(_Part(held, begins, True))
+            parts.append(_Part(held, begins))
             size, held, begins = size + len(held), "", True
-            if size >= CHUNK:
-                yield parts
-                parts, size = [], 0
+        elif len(held) >= CHUNK and (cut := tokenizer.safe_cut(held, len(held) - 1)):
+            parts.append(_Part(held[:cut], begins))
+            size, held, begins = size + cut, held[cut:], False
+        if size >= CHUNK:
+            yield parts
+            parts, size = [], 0
     if parts:
         yield parts
 
 
 def _in_order(
-    chunks: Iterator[list[_Part]], work, workers: int
+    chunks: Iterator[list[_Part]],
+    work: Callable[[list[_Part]], list[np.ndarray]],
+    workers: int,
 ) -> Iterator[tuple[list[_Part], list[np.ndarray]]]:
     """Each chunk with its result, in order; at most a few chunks a worker are held at once."""
-    waiting: deque[tuple[list[_Part], Future]] = deque()
+    waiting: deque[tuple[list[_Part], Future[list[np.ndarray]]]] = deque()
     pool = ThreadPoolExecutor(workers, thread_name_prefix="tokenize")
     try:
         for parts in chunks:

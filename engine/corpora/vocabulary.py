@@ -21,7 +21,6 @@ from engine.lab import Lab
 if TYPE_CHECKING:
     from engine.tokenizers import Tokenizer
 
-TRAINED = ("char", "word", "bpe")
 SAMPLE = 128 << 20  # characters that merges and word counts are learned from; more changes little
 
 
@@ -35,7 +34,7 @@ def get_tokenizer(
     """
     from engine import tokenizers
 
-    if kind not in TRAINED:
+    if kind in tokenizers.UNTRAINED or kind not in tokenizers.KINDS:
         return tokenizers.build(kind, lambda: (), vocab_size, lab)
     entry = find_corpus(lab, corpus)
     content = corpus_digest(lab, entry, progress)
