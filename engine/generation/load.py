@@ -97,7 +97,7 @@ def load_checkpoint(info: CheckpointInfo, device: torch.device) -> Generator:
     """The checkpoint's model and tokenizer on `device`. Raises CheckpointError."""
     meta = load_meta(info)
     config = read_config(meta, info)
-    tokenizer = load_tokenizer(info)
+    tokenizer = load_tokenizer(info, meta)
     weights = load_weights(info, device)
     with torch.device("meta"):  # shapes alone: no memory, and no draw from the global generator
         model = GPT(config.model, tokenizer.vocab_size)
@@ -119,16 +119,32 @@ def read_config(meta: dict[str, Any], info: CheckpointInfo) -> Config:
         ) from error
 
 
-def load_tokenizer(info: CheckpointInfo) -> Tokenizer:
-    """The tokenizer in the run's folder. Raises CheckpointError when it is absent or broken."""
+def load_tokenizer(info: CheckpointInfo, meta: dict[str, Any]) -> Tokenizer:
+    """The tokenizer in the run's folder.
+
+    Raises CheckpointError when it is absent, broken, or not the one of the checkpoint: the weights
+    would load all the same, and speak nonsense.
+    """
     directory = info.path.parent / "tokenizer"
     try:
-        return tokenizers.load(directory)
+        tokenizer = tokenizers.load(directory)
     except TokenizerError as error:
         raise CheckpointError(
             f"run '{info.run}': its tokenizer cannot be loaded: {error.title}",
             error.hint or f"'{directory}' must hold the tokenizer that the run was trained with",
         ) from error
+    if digests(meta).get("tokenizer", tokenizer.digest) != tokenizer.digest:
+        raise CheckpointError(
+            f"run '{info.run}': '{directory}' is not the tokenizer it was trained with",
+            "put the original files back",
+        )
+    return tokenizer
+
+
+def digests(meta: dict[str, Any]) -> dict[str, Any]:
+    """What the checkpoint was trained on, by digest: `tokenizer` and `corpus`."""
+    found = meta.get("digests")
+    return found if isinstance(found, dict) else {}
 
 
 def set_weights(model: GPT, weights: dict[str, Tensor], info: CheckpointInfo) -> None:
