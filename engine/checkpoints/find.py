@@ -67,7 +67,7 @@ def find_checkpoint(lab: Lab, reference: str, problems: list[str] | None = None)
     run = find_run_folder(lab, name)
     if which in ("", "last"):
         return _newest(run, problems)
-    found = [info for info in list_checkpoints(run) if info.complete]
+    found = list_checkpoints(run)
     if which == "best":
         for info in found:
             if info.best:
@@ -80,7 +80,8 @@ def find_checkpoint(lab: Lab, reference: str, problems: list[str] | None = None)
         raise CheckpointError(
             f"'{which[:80]}' in '{reference[:200]}' is no checkpoint", "write @best, @last or @STEP"
         )
-    steps = {info.step: info for info in found}
+    # Of several saves of a step the last complete one; a broken one only if there is no other.
+    steps = {info.step: info for info in sorted(found, key=lambda info: info.complete)}
     if int(which[:18]) not in steps:
         raise CheckpointError(f"run '{run.name}' has no step {which[:18]}", _steps_hint(found))
     return steps[int(which[:18])]
