@@ -19,13 +19,18 @@ SHARE = 7
 
 def spelled(text: str) -> str:
     """A token on one line with its white space to be seen."""
-    return text.replace(" ", "·").replace("\n", "↵").replace("\t", "⇥") or "(part of a character)"
+    return text.replace(" ", "·").replace("\n", "↵").replace("\t", "⇥") or "⟨no text⟩"
 
 
 def share(probability: float) -> str:
     """A probability in per cent, with more digits where it is small."""
     per_cent = probability * 100
     return f"{per_cent:.1f} %" if per_cent >= 0.1 else "<0.1 %"
+
+
+def _bar(share_of_one: float, width: int) -> str:
+    eighths = round(min(max(share_of_one, 0.0), 1.0) * width * 8)
+    return "█" * (eighths // 8) + ("", *"▏▎▍▌▋▊▉")[eighths % 8]
 
 
 class Alternatives(Coloured):
@@ -62,7 +67,7 @@ class Alternatives(Coloured):
             Segment(f"{share(probability):>{SHARE}}", styles["heading"]),
         ]
         if bar >= 3:
-            segments += [Segment(" ", style), Segment("█" * round(probability * bar), style)]
+            segments += [Segment(" ", style), Segment(_bar(probability, bar), style)]
         return segments
 
     @staticmethod

@@ -28,13 +28,20 @@ class Field(Widget, can_focus=True):
     """A focusable line with a label and a value that can be typed over."""
 
     ALLOW_SELECT = False
-    COMPONENT_CLASSES = {"field--label", "field--value", "field--track", "field--knob"}
+    COMPONENT_CLASSES = {
+        "field--label",
+        "field--value",
+        "field--changed",
+        "field--track",
+        "field--knob",
+    }
     DEFAULT_CSS = """
     Field {
         height: 1;
         width: 1fr;
-        & > .field--label { color: $text-muted; }
-        & > .field--value { color: $foreground; text-style: bold; }
+        & > .field--label { color: $foreground 65%; }
+        & > .field--value { color: $foreground 80%; }
+        & > .field--changed { color: $foreground; text-style: bold; }
         & > .field--track { color: $foreground 30%; }
         & > .field--knob { color: $foreground 70%; }
         &:focus > .field--label { color: $foreground; text-style: bold; }
@@ -92,13 +99,18 @@ class Field(Widget, can_focus=True):
     def part(self, name: str) -> Style:
         return self.get_visual_style(f"field--{name}", partial=True)
 
+    @property
+    def changed(self) -> bool:
+        """Whether the value is another than the default."""
+        raise NotImplementedError
+
     def head(self, value: str) -> Content:
         """The mark of the focus, the label, and the value (or what is being typed)."""
         shown = f"{self.typed}▏" if self.typed else value
         return Content.assemble(
             ("▸ " if self.has_focus else "  ", self.part("knob")),
             (f"{self.label[: LABEL - 1]:<{LABEL}}", self.part("label")),
-            (f"{shown[-VALUE:]:>{VALUE}}", self.part("value")),
+            (f"{shown[-VALUE:]:>{VALUE}}", self.part("changed" if self.changed else "value")),
         )
 
 
@@ -155,7 +167,7 @@ class Slider(Field):
         default = round(self.scale.fraction(self.default) * (width - 1))
         rest = ["─"] * width
         if default > knob:
-            rest[default] = "┴"
+            rest[default] = "┼"
         return Content.assemble(
             head,
             " ",
@@ -172,6 +184,10 @@ class Slider(Field):
 
     def reset(self) -> None:
         self.value = self.default
+
+    @property
+    def changed(self) -> bool:
+        return self.value != self.default
 
     def action_nudge(self, direction: int, coarse: bool = False) -> None:
         self.typed = ""
@@ -258,7 +274,7 @@ class SeedField(Field):
         return Content.assemble(
             ("▸ " if self.has_focus else "  ", self.part("knob")),
             (f"{self.label[: LABEL - 1]:<{LABEL}}", self.part("label")),
-            (f"{shown:>{VALUE}}", self.part("value")),
+            (f"{shown:>{VALUE}}", self.part("changed" if self.changed else "value")),
             (remark, self.part("track")),
         )
 
@@ -267,6 +283,10 @@ class SeedField(Field):
 
     def reset(self) -> None:
         self.value = None
+
+    @property
+    def changed(self) -> bool:
+        return self.value is not None
 
     def action_toggle(self) -> None:
         self.typed = ""

@@ -59,12 +59,12 @@ class Coloured(Widget):
     }
     DEFAULT_CSS = """
     Coloured {
-        & > .coloured--likely { color: $text-success; }
-        & > .coloured--middling { color: $text-warning; }
-        & > .coloured--unlikely { color: $text-error; }
+        & > .coloured--likely { color: $success; }
+        & > .coloured--middling { color: $warning; }
+        & > .coloured--unlikely { color: $error; }
         & > .coloured--prompt { color: $foreground; text-style: bold; }
-        & > .coloured--heading { color: $text-muted; }
-        & > .coloured--note { color: $text-muted; text-style: italic; }
+        & > .coloured--heading { color: $foreground 65%; }
+        & > .coloured--note { color: $foreground 65%; text-style: italic; }
     }
     """
 
@@ -120,6 +120,12 @@ class TokenText(Coloured, ScrollView, can_focus=True):
     DEFAULT_CSS = """
     TokenText {
         scrollbar-size-vertical: 1;
+        scrollbar-background: $background;
+        scrollbar-background-hover: $background;
+        scrollbar-background-active: $background;
+        scrollbar-color: $foreground 25%;
+        scrollbar-color-hover: $foreground 50%;
+        scrollbar-color-active: $primary;
         scrollbar-gutter: stable;
         overflow-x: hidden;
         overflow-y: auto;
@@ -287,6 +293,12 @@ class TokenText(Coloured, ScrollView, can_focus=True):
                 return
             line += direction
 
+    def go_to(self, piece: int) -> None:
+        """The cursor to the first token from `piece` on."""
+        found = self._seek(piece, 1)
+        if found is not None:
+            self.cursor = found
+
     def action_first(self) -> None:
         self.cursor = self._seek(0, 1)
 
@@ -306,20 +318,20 @@ class TokenText(Coloured, ScrollView, can_focus=True):
 
 
 class Legend(Coloured):
-    """What the colours mean, on one line."""
+    """What the colours mean, on one line; in words too where there is room."""
 
-    DEFAULT_CSS = "Legend { height: 1; width: auto; }"
-
-    def get_content_width(self, container: Size, viewport: Size) -> int:
-        return sum(len(word) for word, _ in self._words())
+    DEFAULT_CSS = "Legend { height: 1; width: 1fr; }"
 
     def _words(self) -> list[tuple[str, str | int]]:
-        words: list[tuple[str, str | int]] = [("likely ", "heading")]
+        words: list[tuple[str, str | int]] = []
         for index, least in enumerate(LEVELS):
             words += [(f"≥{least * 100:.0f}%", index), (" ", "heading")]
-        return [*words, (f"<{LEVELS[-1] * 100:.0f}%", len(LEVELS)), (" surprising", "heading")]
+        words.append((f"<{LEVELS[-1] * 100:.0f}%", len(LEVELS)))
+        likely, surprising = ("likely ", "heading"), (" surprising", "heading")
+        room = sum(len(word) for word, _ in [likely, *words, surprising])
+        return [likely, *words, surprising] if room <= self.content_size.width else words
 
     def render_line(self, y: int) -> Strip:
         styles = self.styles_by_level
         segments = [Segment(word, styles[key]) for word, key in self._words()]
-        return Strip(segments).adjust_cell_length(self.size.width, self.rich_style)
+        return Strip(segments).adjust_cell_length(self.content_size.width, self.rich_style)

@@ -1,0 +1,168 @@
+"""One generation at a time, from a checkpoint or from the live weights, as one stream of reports.
+
+Checkpoints answer through the console's own thread; live weights through the trainer, which
+samples between two steps. No Textual and no torch: whoever draws calls `drain` at its own pace.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from engine.control import CancelSample, Sample
+from engine.errors import EngineError, InputError
+from engine.events import Event, SampleDone, TokenGenerated
+from tui_lab.generation_thread import (
+    Ended,
+    GenerationThread,
+    Loaded,
+    LoadFailed,
+    Loading,
+    Report,
+    Started,
+    Token,
+)
+from tui_lab.generations import Generation
+
+
+class LivePort(Protocol):
+    """What the app offers for live weights: its trainer's thread and the trainer's events."""
+
+    trainer: Any  # tui_lab.trainer_thread.TrainerThread
+
+    def subscribe(self, request: str, callback: Callable[[Event], None]) -> None: ...
+
+    def unsubscribe(self, request: str) -> None: ...
+
+
+@dataclass
+class News:
+    """What has come since the last look."""
+
+    tokens: list[Token] = field(default_factory=list)
+    ended: Generation | None = None
+    errors: list[EngineError] = field(default_factory=list)
+
+
+class Conversation:
+    """`current` is the generation that is coming; it is filled in by `drain`."""
+
+    def __init__(
+        self, thread: GenerationThread, port: LivePort, clock: Callable[[], float]
+    ) -> None:
+        self.current: Generation | None = None
+        self._thread = thread
+        self._port = port
+        self._clock = clock
+        self._live: deque[Report] = deque()
+        self._loading_since: float | None = None
+
+    @property
+    def idle(self) -> bool:
+        """Whether nothing can come until something is asked for."""
+        return self.current is None and not self._thread.busy and not self._thread.out
+
+    def load(self, reference: str) -> None:
+        """Have a checkpoint ready before the first prompt."""
+        self._thread.load(reference)
+
+    def begin(self, generation: Generation) -> None:
+        """Ask for a generation. Raises InputError when that cannot be."""
+        if self.current is not None:
+            raise InputError("one text at a time", "escape cancels the one that is coming")
+        if generation.reference is not None:
+            self._thread.generate(
+                generation.request, generation.reference, generation.prompt, generation.params
+            )
+        elif self._port.trainer.active:
+            self._port.subscribe(generation.request, self._live_event)
+            self._port.trainer.put(Sample(generation.prompt, generation.params, generation.request))
+        else:
+            raise InputError("no run is training in this app", "ctrl+o chooses a checkpoint")
+        self.current = generation
+
+    def cancel(self) -> Generation | None:
+        """End the current generation at once; what still comes for it is not heard."""
+        generation = self.current
+        if generation is None:
+            return None
+        if generation.reference is not None:
+            self._thread.cancel(generation.request)
+        else:
+            self._port.trainer.put(CancelSample(generation.request))
+        return self._end("cancelled")
+
+    def close(self) -> None:
+        self.cancel()
+        self._thread.close()
+
+    def drain(self) -> News:
+        """Everything that came since the last call, counted into `current`."""
+        news = News()
+        for reports in (self._thread.out, self._live):
+            for _ in range(len(reports)):
+                self._take(reports.popleft(), news)
+        if self._orphaned():
+            news.ended = self._end("failed")
+            news.errors.append(EngineError("the run ended before the text did"))
+        return news
+
+    def doing(self) -> str:
+        """What is waited for, in words; empty when tokens come or nothing is asked for."""
+        if self._loading_since is not None:
+            return f"loading … {self._clock() - self._loading_since:.0f} s"
+        if self.current is None or self.current.tokens:
+            return ""
+        return "reading …" if self.current.reference is not None else "at the next step …"
+
+    def _take(self, report: Report, news: News) -> None:
+        if isinstance(report, Loading):
+            self._loading_since = self._clock()
+        elif isinstance(report, Loaded):
+            self._loading_since = None
+        elif isinstance(report, LoadFailed):
+            self._loading_since = None
+            if self.current is None or self.current.reference != report.reference:
+                news.errors.append(report.error)  # else it ends the generation, and is told there
+        elif self.current is None or report.request != self.current.request:
+            return
+        elif isinstance(report, Started):
+            self.current.started = report.at
+        elif isinstance(report, Token):
+            self.current.add(report.text, report.at)
+            news.tokens.append(report)
+        else:
+            if report.error is not None:
+                news.errors.append(report.error)
+            news.ended = self._end(report.reason)
+
+    def _end(self, reason: str) -> Generation:
+        generation = self.current
+        assert generation is not None
+        generation.reason = reason
+        self.current = None
+        if generation.reference is None:
+            self._port.unsubscribe(generation.request)
+        return generation
+
+    def _live_event(self, event: Event) -> None:
+        """An event of a live sample, kept for the next look."""
+        now = self._clock()
+        if isinstance(event, TokenGenerated):
+            self._live.append(
+                Token(event.request, event.text, event.probability, event.alternatives, now)
+            )
+        elif isinstance(event, SampleDone):
+            error = EngineError(event.error) if event.error else None
+            self._live.append(Ended(event.request, "failed" if error else event.reason, now, error))
+
+    def _orphaned(self) -> bool:
+        """Whether the run is gone that the current generation waits for."""
+        return (
+            self.current is not None
+            and self.current.reference is None
+            and not self._port.trainer.active
+            and not self._port.trainer.events
+        )

@@ -1,0 +1,188 @@
+"""The console's one plain thread: it loads checkpoints and generates from them.
+
+What it has to say leaves through a deque that the console empties at its own pace; the thread
+never calls the app. Torch is imported inside the thread, the first time it has something to do.
+"""
+
+from __future__ import annotations
+
+import queue
+import threading
+import time
+from collections import OrderedDict, deque
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from engine.errors import EngineError
+from engine.generation.params import SamplingParams
+from engine.lab import Lab
+
+KEPT = 2
+"""Loaded checkpoints kept in memory: the one in use and the one before it."""
+
+
+class Streams(Protocol):
+    """What a loaded checkpoint can do (`engine.generation.load.Generator`)."""
+
+    def stream(
+        self, prompt: str, params: SamplingParams, should_stop: Callable[[], bool]
+    ) -> Iterator[Any]: ...
+
+
+@dataclass(frozen=True)
+class Loading:
+    reference: str
+
+
+@dataclass(frozen=True)
+class Loaded:
+    reference: str
+    seconds: float
+
+
+@dataclass(frozen=True)
+class LoadFailed:
+    reference: str
+    error: EngineError
+
+
+@dataclass(frozen=True)
+class Started:
+    """The model begins with the prompt; `at` as all times here, in `time.perf_counter` seconds."""
+
+    request: str
+    at: float
+
+
+@dataclass(frozen=True)
+class Token:
+    request: str
+    text: str
+    probability: float
+    alternatives: tuple[tuple[str, float], ...]
+    at: float
+
+
+@dataclass(frozen=True)
+class Ended:
+    """`reason`: length, stop, eot, cancelled, failed (then with `error`)."""
+
+    request: str
+    reason: str
+    at: float
+    error: EngineError | None = None
+
+
+Report = Loading | Loaded | LoadFailed | Started | Token | Ended
+
+
+class GenerationThread:
+    """One piece of work at a time, in order. `load` stands in for the engine's in tests."""
+
+    def __init__(
+        self,
+        lab: Lab,
+        load: Callable[[Lab, str], Streams] | None = None,
+        clock: Callable[[], float] = time.perf_counter,
+    ) -> None:
+        self.out: deque[Report] = deque()
+        self._lab = lab
+        self._load = load
+        self._clock = clock
+        self._asked = 0  # jobs; counted by the caller's thread
+        self._done = 0  # counted by this one
+        self._jobs: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
+        self._cancelled: set[str] = set()
+        self._loaded: OrderedDict[str, Streams] = OrderedDict()
+        self._thread: threading.Thread | None = None
+
+    def load(self, reference: str) -> None:
+        """Load a checkpoint, so that the first prompt need not wait for it."""
+        self._put(lambda: self._get(reference))
+
+    def generate(self, request: str, reference: str, prompt: str, params: SamplingParams) -> None:
+        """Continue `prompt`; every report about it carries `request`."""
+        self._put(lambda: self._generate(request, reference, prompt, params))
+
+    def cancel(self, request: str) -> None:
+        """End a request before its next token, or before it began."""
+        self._cancelled.add(request)
+
+    def close(self) -> None:
+        """Let the thread end when what it does is done; nobody waits for it."""
+        self._jobs.put(None)
+
+    @property
+    def busy(self) -> bool:
+        """Whether something was asked for that is not done yet."""
+        return self._asked != self._done
+
+    def _put(self, job: Callable[[], None]) -> None:
+        self._asked += 1
+        self._jobs.put(job)
+        if self._thread is None:
+            # A daemon: leaving the app never waits for a token.
+            self._thread = threading.Thread(target=self._work, name="generation", daemon=True)
+            self._thread.start()
+
+    def _work(self) -> None:
+        while (job := self._jobs.get()) is not None:
+            job()
+            self._done += 1
+
+    def _get(self, reference: str) -> Streams | EngineError:
+        if reference in self._loaded:
+            self._loaded.move_to_end(reference)
+            return self._loaded[reference]
+        self.out.append(Loading(reference))
+        started = self._clock()
+        while len(self._loaded) >= KEPT:
+            self._loaded.popitem(last=False)
+        try:
+            self._loaded[reference] = self._loader()(self._lab, reference)
+        except BaseException as error:
+            # Also MemoryError and SystemExit: a thread that dies silently looks like a hang.
+            readable = explained(error)
+            self.out.append(LoadFailed(reference, readable))
+            return readable
+        self.out.append(Loaded(reference, self._clock() - started))
+        return self._loaded[reference]
+
+    def _loader(self) -> Callable[[Lab, str], Streams]:
+        if self._load is None:
+            from engine.generation.load import load_generator
+
+            self._load = load_generator
+        return self._load
+
+    def _generate(self, request: str, reference: str, prompt: str, params: SamplingParams) -> None:
+        generator = self._get(reference)
+        now = self._clock
+        if isinstance(generator, EngineError):
+            self.out.append(Ended(request, "failed", now(), generator))
+            return
+        reason = "cancelled"
+        self.out.append(Started(request, now()))
+        try:
+            if request not in self._cancelled:
+                for token in generator.stream(prompt, params, lambda: request in self._cancelled):
+                    reason = token.reason or reason
+                    self.out.append(
+                        Token(request, token.text, token.probability, token.alternatives, now())
+                    )
+        except BaseException as error:
+            self.out.append(Ended(request, "failed", now(), explained(error)))
+        else:
+            self.out.append(Ended(request, reason, now()))
+        finally:
+            self._cancelled.discard(request)
+
+
+def explained(error: BaseException) -> EngineError:
+    """`error` itself where it explains itself, else its kind and first line as an EngineError."""
+    if isinstance(error, EngineError):
+        return error
+    lines = str(error).strip().splitlines()
+    kind = type(error).__name__
+    return EngineError(f"{kind}: {lines[0]}" if lines else kind)

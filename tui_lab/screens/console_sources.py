@@ -1,0 +1,167 @@
+"""What the console can talk to, and the dialog in which one is chosen.
+
+Reads run folders only; no torch.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from textual import on
+from textual.app import ComposeResult
+from textual.binding import Binding
+from textual.containers import Vertical
+from textual.content import Content
+from textual.screen import ModalScreen
+from textual.widgets import Input, OptionList, Static
+from textual.widgets.option_list import Option
+
+from engine.errors import EngineError
+from engine.lab import Lab
+from engine.text import visible
+from tui_lab.format import ago, number, thousands
+
+
+@dataclass(frozen=True)
+class Source:
+    """A checkpoint by its path, or (`reference` None) the weights in training."""
+
+    reference: str | None
+    label: str
+    detail: str = ""
+
+
+LIVE = Source(None, "live weights", "of the run that trains in this app")
+
+
+def describe(info) -> Source:
+    """A checkpoint (`engine.checkpoints.CheckpointInfo`) as a source."""
+    parts = [f"val {number(info.val_loss)}"] if info.val_loss is not None else []
+    if info.best:
+        parts.append("best")
+    parts.append(ago(max(0.0, time.time() - info.time)))
+    return Source(
+        str(info.path), f"{info.run} @ {thousands(info.step)}", " · ".join(part for part in parts)
+    )
+
+
+def find_source(lab: Lab, reference: str) -> Source:
+    """The source that a reference names. Raises CheckpointError."""
+    from engine.checkpoints import find_checkpoint
+
+    return describe(find_checkpoint(lab, reference))
+
+
+def list_sources(lab: Lab) -> list[Source]:
+    """Every complete checkpoint: the newest run first, the newest checkpoint of a run first."""
+    from engine.checkpoints import list_checkpoints
+    from engine.runs import list_runs
+
+    sources = []
+    for run in sorted(list_runs(lab), key=lambda run: (run.own, run.created), reverse=True):
+        try:
+            infos = list_checkpoints(run.path)
+        except EngineError:
+            continue  # the checkpoints screen tells what is wrong with it
+        sources += [describe(info) for info in reversed(infos) if info.complete]
+    return sources
+
+
+class SourceDialog(ModalScreen[Source | None]):
+    """A list to filter by typing; enter takes the marked one, escape none."""
+
+    CSS_PATH = "console.tcss"
+    BINDINGS = [
+        Binding("escape", "leave", "Cancel"),
+        Binding("up", "mark(-1)", show=False),
+        Binding("down", "mark(1)", show=False),
+        Binding("pageup", "mark(-10)", show=False),
+        Binding("pagedown", "mark(10)", show=False),
+    ]
+
+    def __init__(self, listing: Callable[[], list[Source]], current: Source | None) -> None:
+        super().__init__()
+        self._listing = listing
+        self._current = current
+        self._sources: list[Source] = []
+        self._shown: list[Source] = []
+
+    def compose(self) -> ComposeResult:
+        with Vertical(id="sources"):
+            yield Static("Talk to", id="sources-title", markup=False)
+            yield Input(placeholder="type to filter", id="sources-filter", compact=True)
+            yield OptionList(id="sources-list", markup=False, compact=True)
+            yield Static("looking …", id="sources-note", markup=False)
+
+    def on_mount(self) -> None:
+        self.query_one("#sources-list").can_focus = False
+        self.run_worker(self._read, thread=True)
+
+    def _read(self) -> None:
+        try:
+            sources = self._listing()
+        except EngineError as error:
+            self.app.call_from_thread(self._fail, error)
+            return
+        self.app.call_from_thread(self._fill, sources)
+
+    def _fail(self, error: EngineError) -> None:
+        if self.is_attached:
+            self.query_one("#sources-note", Static).update(visible(str(error), lines=False))
+
+    def _fill(self, sources: list[Source]) -> None:
+        if self.is_attached:
+            self._sources = sources
+            self._show("")
+
+    def _show(self, wanted: str) -> None:
+        words = wanted.lower().split()
+        self._shown = [
+            source
+            for source in self._sources
+            if all(word in f"{source.label} {source.detail}".lower() for word in words)
+        ]
+        width = max((len(source.label) for source in self._shown), default=0)
+        options = self.query_one(OptionList)
+        options.clear_options()
+        options.add_options(
+            Option(
+                Content.assemble(
+                    visible(f"{source.label:<{min(width, 40)}}", lines=False),
+                    (f"  {visible(source.detail, lines=False)}", "dim"),
+                )
+            )
+            for source in self._shown
+        )
+        if self._shown:
+            known = self._current in self._shown
+            options.highlighted = self._shown.index(self._current) if known else 0
+        note = "enter talk · esc leave" if self._sources else "no checkpoints yet: train a run"
+        self.query_one("#sources-note", Static).update(note if self._shown else f"none · {note}")
+
+    @on(Input.Changed)
+    def _filtered(self, event: Input.Changed) -> None:
+        self._show(event.value)
+
+    @on(Input.Submitted)
+    def _submitted(self) -> None:
+        self._take(self.query_one(OptionList).highlighted)
+
+    @on(OptionList.OptionSelected)
+    def _selected(self, event: OptionList.OptionSelected) -> None:
+        self._take(event.option_index)
+
+    def _take(self, index: int | None) -> None:
+        if index is not None and index < len(self._shown):
+            self.dismiss(self._shown[index])
+
+    def action_mark(self, by: int) -> None:
+        options = self.query_one(OptionList)
+        if self._shown:
+            place = (options.highlighted or 0) + by
+            options.highlighted = min(max(place, 0), len(self._shown) - 1)
+
+    def action_leave(self) -> None:
+        self.dismiss(None)
