@@ -89,8 +89,9 @@ TRAIN_KEYS = (
     Key("new", "n", "new run", "Set up a new run", "train", "app.go('new_run')"),
     Key("zoom", "z", "zoom", "Chart: the whole run, or its last part", "train", "zoom", False),
     Key("log", "y", "log scale", "Chart: linear or logarithmic loss", "train", "log_scale", False),
-    Key("start", "enter", "start", "Idle: start preset micro", "train", "start_preset", False),
-    Key("talk", "c", "talk", "Open the live weights in the console", "train", "talk", False),
+    Key("start", "enter", "start", "Nothing trained yet: train preset micro", "train", "start_preset"),
+    Key("talk", "c", "talk", "Talk to the weights: live, or the ended run's", "train", "talk"),
+    Key("resume", "r", "resume", "Go on with the run that ended", "train", "resume"),
 )
 
 RUNS_KEYS = (
@@ -147,7 +148,27 @@ CHECKPOINTS_KEYS = (
     ),
 )
 
-CONSOLE_KEYS: tuple[Key, ...] = ()
+CONSOLE_KEYS = (
+    Key("generate", "enter", "generate", "Go on with the prompt", "console", "generate"),
+    Key("cancel", "escape", "cancel", "Cancel; idle: leave the field", "console", "cancel"),
+    Key("source", "ctrl+o", "checkpoint", "Choose what to talk to", "console", "choose"),
+    Key("repeat", "ctrl+r,r", "repeat", "Again, with the same seed", "console", "repeat"),
+    Key("reuse", "ctrl+t,u", "reuse", "Its prompt and settings back", "console", "reuse"),
+    Key("write", "ctrl+s,s", "save", "Save the text at the cursor to a file", "console", "save"),
+    Key("copy", "y", "copy", "Copy the text at the cursor", "console", "copy"),
+    Key("earlier", "left_square_bracket", "earlier", "Text before", "console", "other(-1)", False),
+    Key("later", "right_square_bracket", "later", "Text after", "console", "other(1)", False),
+    Key("clear", "ctrl+l", "clear", "Empty the transcript", "console", "clear", False),
+    Key(
+        "newline",
+        "ctrl+j",
+        "new line",
+        "In the prompt (also shift+enter)",
+        "console",
+        "newline",
+        False,
+    ),
+)
 
 CORPUS_KEYS = (
     Key("read", "enter", "read", "Read the text as the model sees it", "corpus", "read"),
