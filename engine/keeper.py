@@ -149,6 +149,8 @@ def restore_training(optimizer: torch.optim.Optimizer, saved: Training) -> None:
             key: tensor.to(parameter.device)
             for key, tensor in states[name].items()
         }
-    torch.set_rng_state(saved.rng["cpu"])
+    # Copies, because the generator reads its state as 64-bit words, and a view into the file's
+    # buffer may begin at any byte.
+    torch.set_rng_state(saved.rng["cpu"].clone())
     if "cuda" in saved.rng and torch.cuda.is_available():
-        torch.cuda.set_rng_state(saved.rng["cuda"])
+        torch.cuda.set_rng_state(saved.rng["cuda"].clone())

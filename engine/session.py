@@ -20,6 +20,7 @@ from engine.checkpoints import CheckpointInfo, check_name, find_checkpoint
 from engine.config import Config, to_toml
 from engine.config.load import override
 from engine.corpora import find_corpus, get_tokenizer, prepare
+from engine.corpora.digest import corpus_digest
 from engine.data import Windows, split
 from engine.device import check_device_name
 from engine.errors import ConfigError, EngineError
@@ -65,7 +66,7 @@ def run_training(
             "title": config.title,
             "command_line": command_line,
             "seed": config.train.seed,
-            "corpus_digest": material.prepared.digest,
+            "corpus_digest": material.prepared.corpus_digest,
             "tokenizer_digest": material.tokenizer.digest,
             "host": socket.gethostname(),
             "device": machine.name,
@@ -102,13 +103,13 @@ def resume_training(
         folder = tell.stack.enter_context(RunFolder.open(lab, info.path.parent))
         config = override(folder.config(), overrides or {})
         tokenizer = tokenizers.load(folder.path / "tokenizer")
-        material = Material(lab, config, tell, tokenizer)
-        before = folder.identity.get("corpus_digest")
-        if before and before != material.prepared.digest:
+        now = corpus_digest(lab, find_corpus(lab, config.data.corpus))
+        if now != folder.identity.get("corpus_digest", now):
             raise EngineError(
                 f"corpus '{config.data.corpus}' is not what run '{folder.name}' was trained on",
                 "put the old text back, or start a new run",
             )
+        material = Material(lab, config, tell, tokenizer)
         for problem in problems:
             tell(events.Alert(level="warning", title=f"skipped a broken checkpoint: {problem}"))
         tell(events.Preparing(what="loading torch"))
