@@ -63,6 +63,10 @@ def cpu_has_bfloat16() -> bool:
     return any(flag in flags for flag in ("avx512_bf16", "amx_bf16", "bf16"))
 
 
+def is_apple_silicon() -> bool:
+    return sys.platform == "darwin" and platform.machine() == "arm64"
+
+
 def memory_total() -> int:
     """Bytes of main memory that this process may use: the machine's, or its container's limit."""
     import psutil
@@ -107,6 +111,7 @@ class Gpu:
     name: str
     memory_total: int
     memory_free: int
+    capability: tuple[int, int]
 
 
 @functools.cache
@@ -121,6 +126,11 @@ def nvml() -> Any | None:
     return pynvml
 
 
+def has_nvidia_driver() -> bool:
+    """Whether NVIDIA's driver is loaded, even where nothing can be read from it."""
+    return bool(gpus()) or Path("/proc/driver/nvidia/version").exists()
+
+
 def gpus() -> list[Gpu]:
     """The machine's NVIDIA GPUs, as far as can be told without torch; empty when it cannot."""
     library = nvml()
@@ -132,7 +142,8 @@ def gpus() -> list[Gpu]:
         name = library.nvmlDeviceGetName(handle)
         memory = library.nvmlDeviceGetMemoryInfo(handle)
         text = name.decode() if isinstance(name, bytes) else name
-        found.append(Gpu(index, text, memory.total, memory.free))
+        capability = tuple(library.nvmlDeviceGetCudaComputeCapability(handle))
+        found.append(Gpu(index, text, memory.total, memory.free, capability))
     return found
 
 

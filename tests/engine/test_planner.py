@@ -1,0 +1,132 @@
+"""Length, time and warnings of a run that nobody has started yet."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from engine.config import Config
+from engine.errors import ConfigError
+from engine.planner import CorpusFacts, DeviceFacts, Plan, count_steps, count_windows, plan
+
+BASE = Config().with_values(
+    {
+        "model.n_layer": 2,
+        "model.n_head": 2,
+        "model.n_embd": 64,
+        "model.context_length": 100,
+        "train.batch_size": 10,
+        "train.accumulate": 2,
+        "train.max_steps": 1000,
+    }
+)
+CORPUS = CorpusFacts(1000, True, 900_001, 100_000, exact=True, available=True)
+CARD = DeviceFacts("cuda", "Example", "bfloat16", 24 * 10**9, 24 * 10**9, 100e12, "published")
+
+
+def made(corpus: CorpusFacts = CORPUS, device: DeviceFacts = CARD, **values: object) -> Plan:
+    known = {
+        name: values.pop(name) for name in ("tokens_per_second", "disk_free") if name in values
+    }
+    keys = {name.replace("__", "."): value for name, value in values.items()}
+    return plan(BASE.with_values(keys), corpus, device, **known)
+
+
+def titles(drawn: Plan, level: str) -> str:
+    return "\n".join(m.title for m in drawn.messages if m.level == level)
+
+
+def test_windows_are_counted_as_the_data_counts_them() -> None:
+    """A window needs the token that follows it; the planner must not disagree with the loop."""
+    import numpy as np
+
+    from engine.data import TokenStream, Windows
+
+    for n, context, stride in [(101, 100, 0), (100, 100, 0), (5000, 64, 16), (5000, 64, 100)]:
+        windows = Windows(TokenStream([np.zeros(n, np.uint16)]), 0, n, context, stride)
+        assert count_windows(n, context, stride) == len(windows)
+
+
+def test_length_is_the_shortest_that_is_set() -> None:
+    """9 000 windows of 100 tokens, 20 a step: an epoch is 450 steps of 2 000 tokens."""
+    drawn = made()
+    assert (drawn.steps, drawn.tokens_per_step, drawn.tokens) == (1000, 2000, 2_000_000)
+    assert drawn.epochs == pytest.approx(1000 / 450)
+    assert made(train__epochs=2.0).steps == 900
+    assert made(train__epochs=2.0, train__max_tokens=100_001).steps == 51
+    assert made(train__max_tokens=1).steps == 1
+
+
+def test_epochs_of_an_unknown_corpus_are_not_guessed() -> None:
+    unknown = CorpusFacts(1000, False, None, None, exact=False, available=True)
+    drawn = made(unknown, train__max_steps=0, train__epochs=3.0)
+    assert drawn.steps is None
+    assert drawn.seconds is None
+    assert drawn.epochs == 3.0
+    with pytest.raises(ConfigError, match="no length"):
+        count_steps(Config(), None)
+
+
+def test_time_takes_a_known_rate_before_the_peak() -> None:
+    drawn = made(tokens_per_second=4000.0)
+    assert drawn.seconds == pytest.approx(500)
+    assumed = made()
+    assert assumed.tokens_per_second == pytest.approx(35e12 / assumed.flops_per_token)
+    assert assumed.rate_source == "35% of the published peak"
+    nothing = made(device=DeviceFacts("cuda", "Example", "bfloat16"))
+    assert nothing.seconds is None
+    assert nothing.rate_source == ""
+
+
+def test_total_flops_are_tokens_times_flops() -> None:
+    drawn = made()
+    assert drawn.flops == drawn.tokens * drawn.flops_per_token
+
+
+def test_too_large_a_batch_is_told_with_one_that_fits_and_is_the_same_step() -> None:
+    large = made(train__batch_size=4096, train__accumulate=1, model__n_layer=24)
+    (message,) = [m for m in large.messages if m.level == "error"]
+    assert "does not fit" in message.title
+    words = message.hint.split()
+    batch = int(words[words.index("--batch-size") + 1])
+    accumulate = int(words[words.index("--accumulate") + 1])
+    assert batch * accumulate == 4096
+    smaller = made(train__batch_size=batch, train__accumulate=accumulate, model__n_layer=24)
+    assert "fit" not in titles(smaller, "error") + titles(smaller, "warning")
+    assert smaller.tokens_per_step == large.tokens_per_step
+
+
+def test_a_model_that_never_fits_is_told_so() -> None:
+    tiny_card = DeviceFacts("cuda", "Example", "bfloat16", 10**8, 10**8)
+    drawn = made(device=tiny_card)
+    assert "not even one window" in drawn.messages[0].hint
+
+
+def test_what_looks_wrong_is_said() -> None:
+    short = CorpusFacts(1000, True, 900, 100, exact=True, available=True)
+    assert "validation part has 100 tokens: no window of context 100" in titles(
+        made(short), "error"
+    )
+    noisy = CorpusFacts(1000, True, 90_000, 500, exact=True, available=True)
+    assert "noisy" in titles(made(noisy), "warning")
+    absent = CorpusFacts(1000, True, None, None, exact=False, available=False)
+    assert "not here yet" in titles(made(absent), "error")
+    assert "warm-up" in titles(made(schedule__warmup_steps=1000), "warning")
+    assert "never falls" in titles(made(schedule__min_lr=0.1), "warning")
+    assert "skips 50% of the text" in titles(made(data__stride=200), "warning")
+    assert "overfitting" in titles(made(train__max_steps=100_000), "info")
+    assert "checkpoints take" in titles(made(disk_free=10**6), "error")
+
+
+def test_a_sensible_run_is_left_in_peace() -> None:
+    assert made(disk_free=10**12).messages == ()
+
+
+def test_errors_come_first() -> None:
+    drawn = made(train__max_steps=100_000, disk_free=10**6, schedule__min_lr=0.1)
+    assert [m.level for m in drawn.messages] == ["error", "warning", "info"]
+
+
+def test_a_plan_is_json() -> None:
+    assert json.loads(json.dumps(made().to_dict()))["memory"]["total"] == made().memory.total
