@@ -54,7 +54,7 @@ class Meter:
         self._window_seconds = 0.0
         self._window_tokens = 0
         self._waiting: deque[Logged] = deque()
-        self._stats: DeviceStats | None = None
+        self._stats = memory(device)
         self._stats_time = -STATS_SECONDS
 
     def start(self) -> None:
@@ -110,7 +110,7 @@ class Meter:
             grad_norm=logged.grad_norm,
             tokens_per_second=rate,
             mfu=self.flops_per_token * rate / self.peak_flops if self.peak_flops else None,
-            memory_bytes=self._stats.used if self._stats else 0,
+            memory_bytes=self._stats.used,
             epoch=logged.epoch,
             val_loss=val_loss,
         )

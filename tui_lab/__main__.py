@@ -11,6 +11,8 @@ from engine.text import visible
 
 def main() -> None:
     """Run the command line. Engine errors become one clear line (and a hint) on stderr."""
+    # `--debug` is taken wherever it stands: nobody should have to know that it is a global option.
+    debug = ["--debug"] if "--debug" in sys.argv else []
     try:
         if len(sys.argv) == 1 and "_TUI_LAB_COMPLETE" not in os.environ:
             # The bare command opens the app: a fifth of its time to first paint would be Typer's.
@@ -20,9 +22,9 @@ def main() -> None:
             return
         from tui_lab.cli import app
 
-        app()
+        app([*debug, *(argument for argument in sys.argv[1:] if argument != "--debug")])
     except EngineError as error:
-        if "--debug" in sys.argv:
+        if debug:
             raise
         print(f"error: {visible(error.title)}", file=sys.stderr)  # noqa: T201
         if error.hint:

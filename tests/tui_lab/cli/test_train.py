@@ -1,0 +1,103 @@
+"""`tui-lab train` as scripts meet it: streams, exit codes, signals, and refusals in one line."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from engine.checkpoints import list_checkpoints, verify
+from engine.lab import Lab
+from tests.tui_lab.cli.processes import TINY, command, environment, tui_lab
+
+
+def test_json_is_one_object_a_line_with_the_metric_names(small_lab: Lab) -> None:
+    done = tui_lab(small_lab.root, "train", *TINY, "--max-steps", "12", "--json", "--lr", "1e-2")
+    assert done.returncode == 0 and done.stderr == ""
+    records = [json.loads(line) for line in done.stdout.splitlines()]
+    steps = [record for record in records if "event" not in record]
+    assert [step["step"] for step in steps] == list(range(1, 13))
+    names = {"step", "tokens", "loss", "lr", "grad_norm", "tokens_per_second", "memory_bytes"}
+    assert names | {"time", "mfu"} <= set(steps[0])
+    assert max(step["lr"] for step in steps) <= 1e-2
+    assert records[-1]["event"] == "finished" and records[-1]["reason"] == "completed"
+
+
+def test_piped_output_is_plain_lines_and_ends_in_a_sample(small_lab: Lab) -> None:
+    done = tui_lab(small_lab.root, "train", *TINY, "--max-steps", "10")
+    assert done.returncode == 0 and "\x1b" not in done.stdout and "\r" not in done.stdout
+    lines = done.stdout.splitlines()
+    assert any(line.startswith("step 10/10  loss ") for line in lines)
+    assert any("validation loss" in line for line in lines)
+    assert "sample at step 10:" in lines
+    assert "completed at step 10" in lines[-2] and "tui-lab generate micro-small" in lines[-1]
+
+
+@pytest.mark.parametrize(
+    ("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)], ids=["SIGINT", "SIGTERM"]
+)
+def test_a_signal_saves_and_a_resumed_run_finishes(small_lab: Lab, number: int, code: int) -> None:
+    process = subprocess.Popen(
+        command(small_lab.root, "train", *TINY, "--max-steps", "100000", "--json"),
+        stdout=subprocess.PIPE,
+        text=True,
+        env=environment(),
+    )
+    assert process.stdout is not None
+    for line in process.stdout:
+        if json.loads(line).get("step", 0) >= 20:
+            process.send_signal(number)
+            break
+    rest = process.stdout.read().splitlines()
+    assert process.wait(30) == code
+    finished = json.loads(rest[-1])
+    assert finished["event"] == "finished" and finished["reason"] == signal.Signals(number).name
+    (saved,) = list_checkpoints(small_lab.checkpoints / "micro-small")
+    assert saved.step == finished["step"] and verify(saved.path) == []
+    again = tui_lab(
+        small_lab.root, "train", "--resume", "micro-small", "--max-steps",
+        str(finished["step"] + 5), "--json",
+    )  # fmt: skip
+    steps = [json.loads(line) for line in again.stdout.splitlines()]
+    numbers = [record["step"] for record in steps if "event" not in record]
+    assert again.returncode == 0
+    assert numbers == list(range(finished["step"] + 1, finished["step"] + 6))
+
+
+REFUSALS = {
+    "preset": (["--config", "mikro"], "unknown preset 'mikro'", "did you mean 'micro'"),
+    "corpus": (["--corpus", "smalll"], "smalll", "did you mean 'small'"),
+    "key": (["--set", "model.n_heads=2"], "model.n_heads", "did you mean 'model.n_head'"),
+    "value": (["--lr", "-1"], "optimizer.lr = -1", "learning rate"),
+    "device": (["--device", "cuda"], "cuda", "cpu"),
+    "resume": (["--resume", "nothing"], "nothing", ""),
+    "file": (["--config", "absent.toml"], "absent.toml", ""),
+    "window": (["--corpus", "small", "--set", "model.context_length=100000"], "100000", "longest"),
+    "name": (["--name", "../out", "--corpus", "small"], "../out", ""),
+    "fetch": (["--corpus", "verdict"], "verdict", "corpus fetch verdict"),
+}
+
+
+@pytest.mark.parametrize(("arguments", "title", "hint"), REFUSALS.values(), ids=REFUSALS)
+def test_bad_input_is_one_clear_line_exit_2_and_nothing_written(
+    small_lab: Lab, arguments: list[str], title: str, hint: str
+) -> None:
+    done = tui_lab(small_lab.root, "train", *arguments)
+    assert done.returncode == 2
+    lines = done.stderr.strip().splitlines()
+    assert lines[0].startswith("error: ") and title in lines[0]
+    assert hint in done.stderr and len(lines) <= 2 and "Traceback" not in done.stderr
+    assert list(small_lab.checkpoints.iterdir()) == []
+
+
+def test_debug_shows_the_traceback(small_lab: Lab) -> None:
+    done = tui_lab(small_lab.root, "train", "--config", "mikro", "--debug")
+    assert done.returncode != 0 and "Traceback" in done.stderr
+
+
+def test_a_lab_that_is_not_there_is_refused(tmp_path: Path) -> None:
+    done = tui_lab(tmp_path / "absent", "runs")
+    assert done.returncode == 2 and "tui-lab init" in done.stderr
