@@ -172,7 +172,7 @@ class LabApp(App[int]):
             self.exit(0)
 
     def _tick(self) -> None:
-        screen = self.screen_stack[0]
+        screen = next(iter(self.screen_stack), None)  # none while the app closes
         if hasattr(screen, "tick") and screen.is_mounted:
             with self.batch_update():
                 self._show_status(screen)
@@ -181,7 +181,9 @@ class LabApp(App[int]):
     def _show_status(self, screen: LabScreen) -> None:
         from tui_lab.widgets.status import status_pieces
 
-        pieces: list[Piece] = status_pieces(self.run_state, self.ui_share, self.unicode)
+        pieces: list[Piece] = status_pieces(
+            self.run_state, self.ui_share, self.unicode, short=screen.NAME == "train"
+        )
         screen.topbar.show(*pieces)
 
     def _interval(self) -> float:

@@ -16,10 +16,6 @@ import numpy as np
 from engine.metrics import MetricsTail
 from engine.series import smooth
 
-QUANTITIES = ("loss", "learning rate", "gradient norm")
-AXES = ("steps", "tokens", "time")
-_COLUMNS = {"loss": "loss", "learning rate": "lr", "gradient norm": "grad_norm"}
-
 LONGEST_GAP = 60.0
 """Seconds between two logged steps above which a run was not training (it was resumed later)."""
 
@@ -28,6 +24,7 @@ class Curve:
     """What one run's metrics say. `poll` reads what is new; the arrays are ready for drawing."""
 
     def __init__(self, run_path: Path) -> None:
+        self.path = run_path
         self._tail = MetricsTail(run_path)
         self._smooth: dict[str, np.ndarray] = {}
         self._x: dict[str, np.ndarray] = {}
@@ -43,10 +40,11 @@ class Curve:
             "time": elapsed(column("time")),
         }
         # As many points as the Train screen averages over: a sixtieth of the run, within bounds.
-        halflife = 0.35 * min(200, max(10, len(column("step")) // 60))
+        span = min(200, max(10, len(column("step")) // 60))
+        weight = 1.0 - 2.0 / (span + 1)
         self._smooth = {
-            "loss": smooth(column("loss"), halflife=halflife),
-            "gradient norm": smooth(column("grad_norm"), halflife=halflife),
+            "loss": smooth(column("loss"), weight),
+            "gradient norm": smooth(column("grad_norm"), weight),
             "learning rate": column("lr"),
         }
         return True

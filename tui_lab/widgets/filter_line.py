@@ -65,6 +65,9 @@ class FilterLine(Horizontal):
         self.add_class("-open")
         self.query_one(FilterField).focus()
 
+    def clear(self) -> None:
+        self.query_one(FilterField).action_leave(True)
+
     def on_input_changed(self, event: Input.Changed) -> None:
         event.stop()
         self.post_message(self.Changed(tuple(event.value.lower().split())))

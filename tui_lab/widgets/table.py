@@ -118,8 +118,8 @@ class Table(ScrollView, can_focus=True):
         overflow-x: hidden;
         scrollbar-size-vertical: 1;
         & > .table--header { color: $text-muted; text-style: underline; }
-        & > .table--cursor { background: $primary 30%; text-style: bold; }
-        & > .table--rest { text-style: bold; }
+        & > .table--cursor { background: $primary 30%; }
+        & > .table--rest { background: $surface; }
         & > .table--muted { color: $text-muted; }
         & > .table--good { color: $text-success; }
         & > .table--warn { color: $text-warning; }
@@ -188,7 +188,10 @@ class Table(ScrollView, can_focus=True):
                 self.cursor = index
 
     def _measure(self) -> None:
-        natural = [cell_len(column.label) + 2 * bool(column.label) for column in self.columns]
+        natural = [
+            max(1, cell_len(column.label)) + 2 * (column.key == self.sorted_by[0])
+            for column in self.columns
+        ]
         for row in self.rows:
             for index, cell in enumerate(row.cells):
                 text = cell.text if isinstance(cell, Cell) else cell
@@ -238,7 +241,7 @@ class Table(ScrollView, can_focus=True):
         width = self.size.width
         base = self.rich_style
         if y == 0:
-            style = base + self.get_component_rich_style("table--header", partial=True)
+            style = base + self.get_component_rich_style("table--header")
             return self._strip([Segment(" " * GUTTER, style), *self._header(style)], width, style)
         index = y - 1 + round(self.scroll_y)
         if index >= len(self.rows):
@@ -247,14 +250,15 @@ class Table(ScrollView, can_focus=True):
         over = Style()
         if at_cursor:
             name = "table--cursor" if self.has_focus else "table--rest"
-            over = self.get_component_rich_style(name, partial=True)
+            full = self.get_component_rich_style(name)
+            over = Style(bold=True, bgcolor=full.bgcolor)  # over the tones, which keep their colour
         segments = [Segment("▸ " if at_cursor else "  ", base + over)]
         for at, (column, wide) in enumerate(self._widths.items()):
             cell = self.rows[index].cells[column]
             text, tone = (cell.text, cell.tone) if isinstance(cell, Cell) else (cell, "")
             style = base
             if tone:
-                style += self.get_component_rich_style(f"table--{tone}", partial=True)
+                style += self.get_component_rich_style(f"table--{tone}")
             if at:
                 segments.append(Segment(" " * GAP, base + over))
             shown = clip(visible(text, lines=False), wide, self.columns[column].right)

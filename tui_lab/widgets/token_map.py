@@ -12,6 +12,7 @@ from typing import ClassVar
 
 from rich.cells import cell_len
 from rich.segment import Segment
+from rich.style import Style
 from textual import events
 from textual.binding import Binding, BindingType
 from textual.geometry import Region, Size
@@ -21,6 +22,8 @@ from textual.scroll_view import ScrollView
 from textual.strip import Strip
 
 from engine.text import visible
+
+CURSOR = Style(reverse=True, bold=True)
 
 
 @dataclass(frozen=True)
@@ -106,7 +109,6 @@ class TokenMap(ScrollView, can_focus=True):
     COMPONENT_CLASSES: ClassVar[set[str]] = {
         "token-map--even",
         "token-map--odd",
-        "token-map--cursor",
         "token-map--bar",
     }
     DEFAULT_CSS = """
@@ -116,7 +118,6 @@ class TokenMap(ScrollView, can_focus=True):
         scrollbar-size-vertical: 1;
         & > .token-map--even { background: $primary 24%; }
         & > .token-map--odd { text-style: underline; }
-        & > .token-map--cursor { text-style: reverse bold; }
         & > .token-map--bar { color: $text-muted; }
     }
     """
@@ -197,15 +198,14 @@ class TokenMap(ScrollView, can_focus=True):
         number = y + round(self.scroll_y)
         if number >= len(self._lines):
             return Strip.blank(width, base)
-        even, odd, bar, cursor = (
-            self.get_component_rich_style(f"token-map--{name}", partial=True)
-            for name in ("even", "odd", "bar", "cursor")
+        even, odd, bar = (
+            self.get_component_rich_style(f"token-map--{name}") for name in ("even", "odd", "bar")
         )
         segments = []
         for part in self._lines[number]:
             style = base + (bar if part.index < 0 else odd if part.index % 2 else even)
             if part.index == self.cursor and self.has_focus:
-                style += cursor
+                style += CURSOR
             segments.append(Segment(part.text, style))
         return Strip(segments).adjust_cell_length(width, base)
 
