@@ -89,7 +89,14 @@ TRAIN_KEYS = (
     Key("new", "n", "new run", "Set up a new run", "train", "app.go('new_run')"),
     Key("zoom", "z", "zoom", "Chart: the whole run, or its last part", "train", "zoom", False),
     Key("log", "y", "log scale", "Chart: linear or logarithmic loss", "train", "log_scale", False),
-    Key("start", "enter", "start", "Nothing trained yet: train preset micro", "train", "start_preset"),
+    Key(
+        "start",
+        "enter",
+        "start",
+        "Nothing trained yet: train preset micro",
+        "train",
+        "start_preset",
+    ),
     Key("talk", "c", "talk", "Talk to the weights: live, or the ended run's", "train", "talk"),
     Key("resume", "r", "resume", "Go on with the run that ended", "train", "resume"),
 )

@@ -33,7 +33,7 @@ class Settings:
     refresh: float = 4.0  # looks at the training thread, a second
     budget: float = 0.03  # share of a core the screen may use before it refreshes less often
     smoothing: int = 0  # points averaged in the bright loss curve; 0: by the run's length
-    zoom: bool = False  # the chart shows the run's last part
+    zoom: str = "so far"  # the steps that the loss chart shows: so far, plan, recent
     log_scale: bool = False  # the chart's loss axis
     ascii: str = "auto"  # auto: when the locale is not UTF-8; always; never
     memory: dict[str, dict[str, Any]] = field(default_factory=dict)

@@ -44,6 +44,7 @@ class Series:
     smooth: array = field(default_factory=lambda: array("d"))
     lr: array = field(default_factory=lambda: array("d"))
     grad_norm: array = field(default_factory=lambda: array("d"))
+    norm_smooth: array = field(default_factory=lambda: array("d"))
     rate: array = field(default_factory=lambda: array("d"))
 
     def __len__(self) -> int:
@@ -72,6 +73,7 @@ class RunState:
         self.epoch = 0.0
         self.last: ev.StepDone | None = None
         self.smooth: float | None = None
+        self._norm: float | None = None
         self.evaluation: ev.EvalDone | None = None
         self.best: ev.EvalDone | None = None
         self.sample: ev.SampleDone | None = None
@@ -128,6 +130,17 @@ class RunState:
         """Of the validation loss, where there is one."""
         return self.evaluation.perplexity if self.evaluation else None
 
+    def lr_scale(self) -> float:
+        """The last rate against the schedule's own: 1 unless somebody changed it."""
+        if not (self.last and self.config and self.max_steps):
+            return 1.0
+        from engine.schedule import learning_rate
+
+        step, config = max(0, self.last.step - 1), self.config
+        planned = learning_rate(step, config.schedule, config.optimizer.lr, self.max_steps)
+        scale = self.last.lr / planned if planned else 1.0
+        return 1.0 if abs(scale - 1.0) < 1e-3 else scale
+
     def span(self) -> int:
         """Points that the bright curve averages over."""
         if self.smoothing:
@@ -149,7 +162,8 @@ class RunState:
         now_series, now_validation, now_marks = self.series, self.validation, self.marks
         begin = now_series.step[0] if len(now_series) else math.inf
         start = self.started.step if self.started else begin
-        self.series, self.validation, self.marks, self.smooth = Series(), [], [], None
+        self.series, self.validation, self.marks = Series(), [], []
+        self.smooth = self._norm = None
         for event in events:
             if isinstance(event, ev.StepDone) and event.step <= min(begin - 1, start):
                 self._point(event)
@@ -159,8 +173,9 @@ class RunState:
                 self._mark(event.step, "saved")
         for name in ("step", "loss", "lr", "grad_norm", "rate"):
             getattr(self.series, name).extend(getattr(now_series, name))
-        for loss in now_series.loss:
+        for loss, norm in zip(now_series.loss, now_series.grad_norm, strict=True):
             self._smoothe(loss)
+            self._smoothe_norm(norm)
         self.validation += now_validation
         self.marks += now_marks
         self.version += 1
@@ -183,7 +198,7 @@ class RunState:
         self._log(event, "info", f"{event.run} {verb} on {event.device_name or event.device}")
 
     def _on_phase(self, event: ev.Phase) -> None:
-        self.phase = "" if event.phase == "training" else event.phase
+        self.phase = "" if event.phase in ("training", "paused") else event.phase
         self.detail = event.detail
         self.done = self.total = 0
 
@@ -205,8 +220,8 @@ class RunState:
         self.phase, self.done, self.total = "", 0, 0
         self._score(event)
         word = "good" if event.best else "info"
-        best = ", best" if event.best else ""
-        self._log(event, word, f"validation loss {event.val_loss:.4f}{best}")
+        best = " best" if event.best else ""
+        self._log(event, word, f"validation {event.val_loss:.3f}{best}")
 
     def _on_sample_done(self, event: ev.SampleDone) -> None:
         if event.request.startswith("console"):
@@ -222,10 +237,13 @@ class RunState:
         self._log(event, "info", f"saved step {event.step} ({event.kind})")
 
     def _on_control_applied(self, event: ev.ControlApplied) -> None:
-        if event.command == "set_learning_rate":
+        by = "" if event.who == "user" else f" (by {event.who})"
+        if event.command == "SetLearningRate":
             self._mark(event.step, "rate")
-        change = f" {event.before} → {event.after}" if event.after != event.before else ""
-        self._log(event, "info", f"{event.command.replace('_', ' ')}{change} (by {event.who})")
+            self._log(event, "info", f"learning rate {event.before} → {event.after}{by}")
+        elif event.command in ("Pause", "Resume", "Stop"):
+            word = {"Pause": "paused", "Resume": "resumed", "Stop": "stopping"}[event.command]
+            self._log(event, "info", f"{word} at step {event.step}{by}")
 
     def _on_paused(self, event: ev.Paused) -> None:
         self.status, self.step = "paused", event.step
@@ -258,15 +276,22 @@ class RunState:
         series.grad_norm.append(event.grad_norm)
         series.rate.append(event.tokens_per_second)
         self._smoothe(event.loss)
+        self._smoothe_norm(event.grad_norm)
 
     def _smoothe(self, loss: float) -> None:
         """A running mean that becomes exponential once `span` points are in; NaN is a gap."""
-        if not math.isfinite(loss):
-            self.series.smooth.append(math.nan)
-            return
-        weight = max(1.0 / (len(self.series.smooth) + 1), 2.0 / (self.span() + 1))
-        self.smooth = loss if self.smooth is None else self.smooth + weight * (loss - self.smooth)
-        self.series.smooth.append(self.smooth)
+        self.smooth = self._averaged(self.smooth, loss, len(self.series.smooth))
+        self.series.smooth.append(self.smooth if math.isfinite(loss) else math.nan)
+
+    def _smoothe_norm(self, norm: float) -> None:
+        self._norm = self._averaged(self._norm, norm, len(self.series.norm_smooth))
+        self.series.norm_smooth.append(self._norm if math.isfinite(norm) else math.nan)
+
+    def _averaged(self, before: float | None, value: float, count: int) -> float | None:
+        if not math.isfinite(value):
+            return before
+        weight = max(1.0 / (count + 1), 2.0 / (self.span() + 1))
+        return value if before is None else before + weight * (value - before)
 
     def _score(self, event: ev.EvalDone) -> None:
         self.evaluation = event

@@ -34,12 +34,18 @@ class LineView(Widget):
         "line-view--error",
         "line-view--faint",
         "line-view--key",
+        "line-view--axis",
+        "line-view--raw",
+        "line-view--smooth",
     }
     DEFAULT_CSS = """
     LineView {
         & > .line-view--text { color: $text; }
         & > .line-view--muted { color: $text-muted; }
         & > .line-view--faint { color: $text-disabled; }
+        & > .line-view--raw { color: $primary 45%; }
+        & > .line-view--smooth { color: $primary; text-style: bold; }
+        & > .line-view--axis { color: $foreground 35%; }
         & > .line-view--key { color: $primary; text-style: bold; }
         & > .line-view--bright { color: $text; text-style: bold; }
         & > .line-view--primary { color: $primary; }

@@ -10,8 +10,13 @@ DOTS = {"preparing": "warning", "training": "good", "paused": "warning"}
 DOTS |= {"finished": "good", "failed": "error"}
 
 
-def status_pieces(run: RunState | None, ui_share: float, unicode: bool) -> list[Piece]:
-    """The most important piece first, since a narrow line drops the last ones."""
+def status_pieces(
+    run: RunState | None, ui_share: float, unicode: bool, *, short: bool = False
+) -> list[Piece]:
+    """The most important piece first, since a narrow line drops the last ones.
+
+    `short` leaves out what the Train screen says itself.
+    """
     dot = "● " if unicode else "* "
     pieces: list[Piece] = []
     if run is None:
@@ -19,7 +24,7 @@ def status_pieces(run: RunState | None, ui_share: float, unicode: bool) -> list[
     else:
         word = "stopping" if run.live and run.stopping else (run.live and run.phase) or run.status
         pieces += [(dot, DOTS[run.status]), (word, "text")]
-        if run.started and run.live:
+        if run.started and run.live and not short:
             pieces.append((f"  {percent(run.progress)}", "text"))
             if (eta := run.eta) is not None:
                 pieces.append((f"  {duration(eta)} left", "muted"))

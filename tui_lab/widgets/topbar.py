@@ -45,10 +45,9 @@ class TopBar(LineView):
         for number, name in enumerate(SCREENS, 1):
             key, title = f" {number}", label(name)
             active = name == self.screen_name
-            strong = Style(bold=True, reverse=active) + (Style() if active else self.part("text"))
-            quiet = strong if active else self.part("muted")
+            strong = self.part("bright") + Style(reverse=True)
             text = f"{key} {title} " if title else f"{key} "
-            segments.append(Segment(text, quiet))
+            segments.append(Segment(text, strong if active else self.part("muted")))
             self._targets.append((x, x + len(text), name))
             x += len(text)
         segments.append(Segment(" " * max(1, width - x - _width(status) - 1)))
