@@ -85,7 +85,7 @@ def read_registry(path: Path) -> dict[str, dict[str, Any]]:
     """The tables of one registry file; none when there is no such file. Raises CorpusError."""
     try:
         tables = tomllib.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return {}
     except OSError as error:
         raise CorpusError(f"cannot read '{path}': {error.strerror}") from None
