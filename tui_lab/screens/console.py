@@ -127,7 +127,7 @@ class ConsoleScreen(LabScreen):
             self.app.call_from_thread(self._use, source)
 
     def _find_first(self) -> None:
-        """The one used last, else the newest; a newcomer has the run that ships with the program."""
+        """The one used last, else the newest; a newcomer has the run that ships."""
         remembered = self._memory.get("source", "")
         try:
             sources = self._list(self.lab_app.lab)

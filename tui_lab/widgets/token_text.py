@@ -140,7 +140,7 @@ class TokenText(Coloured, ScrollView, can_focus=True):
         Binding("end", "last", "last token", show=False),
     ]
 
-    cursor: reactive[int | None] = reactive(None, repaint=False)
+    cursor: reactive[int | None] = reactive(None, repaint=False, init=False)
 
     class CursorMoved(Message):
         """`piece` is the number of the piece under the cursor."""
@@ -181,14 +181,14 @@ class TokenText(Coloured, ScrollView, can_focus=True):
     def follow(self) -> None:
         """Show the end, and keep showing it while text comes."""
         self._follow = True
-        self.scroll_end(animate=False, immediate=True)
+        self.scroll_end(animate=False, immediate=True, force=True)
 
     def _grown(self, first: int) -> None:
         size = Size(self.wrapped.width, len(self.wrapped))
         if size != self.virtual_size:
             self.virtual_size = size
             if self._follow:
-                self.scroll_end(animate=False, immediate=True)
+                self.scroll_end(animate=False, immediate=True, force=True)
         self.refresh_lines(first, len(self.wrapped) - first)
 
     def watch_scroll_y(self, old: float, new: float) -> None:
@@ -287,11 +287,21 @@ class TokenText(Coloured, ScrollView, can_focus=True):
         cell, line = self.wrapped.cell_of(position), self.wrapped.line_of(position)
         line += direction
         while 0 <= line < len(self.wrapped):
-            piece = self.wrapped.piece_at(line, cell)
-            if piece is not None and self._is_stop(piece) and piece != self.cursor:
-                self.cursor = piece
+            found = self._nearest(line, cell)
+            if found is not None and found != self.cursor:
+                self.cursor = found
                 return
             line += direction
+
+    def _nearest(self, line: int, cell: int) -> int | None:
+        """The token on a line that stands nearest to a cell."""
+        start, end = self.wrapped.line(line)
+        wanted = self.wrapped.piece_at(line, cell)
+        if wanted is None:
+            return None
+        owner = self.wrapped.owner
+        tokens = filter(self._is_stop, range(owner[start], owner[end - 1] + 1))
+        return min(tokens, key=lambda piece: abs(piece - wanted), default=None)
 
     def go_to(self, piece: int) -> None:
         """The cursor to the first token from `piece` on."""

@@ -97,7 +97,8 @@ class WrappedText:
             self._reset_open(position + 1)
             return
         cells = _cells(character)
-        if self._used + cells > self.width and position > self._start:
+        # Twice at most: the word that moved down may itself leave no room for a wide character.
+        while self._used + cells > self.width and position > self._start:
             if character == " ":  # hangs over the edge rather than open the next line
                 self.lines.append((self._start, position + 1))
                 self._reset_open(position + 1)
