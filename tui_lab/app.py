@@ -13,13 +13,14 @@ from typing import TYPE_CHECKING, Any
 from textual.app import App, SystemCommand
 from textual.screen import Screen
 
-from engine.control import Resume, Stop
 from engine.errors import EngineError
 from engine.events import Event, SampleDone, TokenGenerated
 from engine.lab import Lab
 from engine.text import visible
 from tui_lab import keys, themes
 from tui_lab.keys import bindings, keys_of
+from tui_lab.leaving import Leaving
+from tui_lab.pace import Pace
 from tui_lab.settings import Settings, is_unicode
 from tui_lab.state import RunState
 from tui_lab.trainer_thread import TrainerThread
@@ -29,9 +30,6 @@ if TYPE_CHECKING:
     from engine.config import Config
     from tui_lab.screens.base import LabScreen
     from tui_lab.screens.dialogs import Dialog
-
-KEEP_TRAINING = 3
-"""The app's result when it was left while a run trains: the caller goes on without a screen."""
 
 
 def _nobody(event: Event) -> None:
@@ -46,7 +44,7 @@ def _screen(name: str) -> Callable[[], Screen]:
     return make
 
 
-class LabApp(App[int]):
+class LabApp(Leaving, App[int]):
     """`session` stands in for `engine.session`, `clock` for the wall clock, in tests."""
 
     TITLE = "tui-lab"
@@ -75,20 +73,23 @@ class LabApp(App[int]):
         self.unicode = is_unicode(self.settings)
         self.run_state: RunState | None = None
         self.trainer = TrainerThread(session)
-        self.ui_share = 0.0
+        self.pace = Pace(self.settings.refresh, self.settings.budget)
         self._start = start
         self._listeners: dict[str, Callable[[Event], None]] = {}
-        self._leave_when_done = False
-        self._spent: list[tuple[float, float]] = []
         for theme in themes.THEMES.values():
             self.register_theme(theme)
         self.theme = self.settings.theme if self.settings.theme in themes.THEMES else "dark"
 
     def on_mount(self) -> None:
-        self._cpu, self._wall = time.thread_time(), time.perf_counter()
+        self.watch_signals()
         self._timer = self.set_timer(1 / self.settings.refresh, self._drain)
         if self._start is not None:
             self.call_after_refresh(self.start_preset, self._start)
+
+    @property
+    def ui_share(self) -> float:
+        """What the screen costs: the interface thread's share of a core, 0 to 1."""
+        return self.pace.share
 
     # What the screens call.
 
@@ -156,9 +157,9 @@ class LabApp(App[int]):
         try:
             self._take_events()
             self._tick()
-            self._measure()
+            self.pace.measure()
         finally:
-            self._timer = self.set_timer(self._interval(), self._drain)
+            self._timer = self.set_timer(self.pace.interval(), self._drain)
 
     def _take_events(self) -> None:
         events = self.trainer.events
@@ -168,7 +169,7 @@ class LabApp(App[int]):
                 self._listeners.get(event.request, _nobody)(event)
             if self.run_state is not None:
                 self.run_state.apply(event)
-        if self._leave_when_done and not self.trainer.active and not events:
+        if self.leave_when_done and not self.trainer.active and not events:
             self.exit(0)
 
     def _tick(self) -> None:
@@ -186,20 +187,6 @@ class LabApp(App[int]):
         )
         screen.topbar.show(*pieces)
 
-    def _interval(self) -> float:
-        over = self.ui_share / self.settings.budget
-        return max(1.0, min(over, 8.0)) / self.settings.refresh
-
-    def _measure(self) -> None:
-        """The interface thread's share of a core over about the last five seconds."""
-        cpu, wall = time.thread_time(), time.perf_counter()
-        self._spent.append((cpu, wall))
-        while len(self._spent) > 2 and wall - self._spent[1][1] > 5:
-            self._spent.pop(0)
-        first_cpu, first_wall = self._spent[0]
-        if wall - first_wall > 1:
-            self.ui_share = (cpu - first_cpu) / (wall - first_wall)
-
     # Keys that work everywhere.
 
     def action_go(self, name: str) -> None:
@@ -214,41 +201,6 @@ class LabApp(App[int]):
 
         if len(self.screen_stack) == 1:
             self.push_screen(HelpScreen(getattr(self.screen, "NAME", "")))
-
-    def action_quit_lab(self) -> None:
-        self.run_worker(self._quit(), exclusive=True, group="quit")
-
-    async def _quit(self) -> None:
-        if not self.trainer.active:
-            self.exit(0)
-            return
-        from tui_lab.screens.dialogs import Choice, Dialog
-
-        answer = await self.ask(
-            Dialog(
-                "A run is training",
-                "Leaving the app need not end it.",
-                choices=(
-                    Choice("s", "Stop and save", "stop", "primary"),
-                    Choice("k", "Keep training", "keep"),
-                    Choice("c", "Cancel", ""),
-                ),
-                escape="",
-            )
-        )
-        if answer == "stop":
-            self.stop_run()
-            self._leave_when_done = True
-        elif answer == "keep":
-            if self.trainer.paused:
-                self.trainer.put(Resume())
-            self.exit(KEEP_TRAINING)
-
-    def stop_run(self) -> None:
-        """Ask the run to stop and save; the app stays alive and shows it end."""
-        self.trainer.put(Stop(save=True))
-        if self.run_state is not None:
-            self.run_state.stopping = True
 
     def get_system_commands(self, screen: Screen) -> Iterable[SystemCommand]:
         base = self.screen_stack[0]

@@ -1,12 +1,20 @@
-"""Opening the app in a terminal, and what is left to do when it closes."""
+"""Opening the app in a terminal, and what is left to do when it closes.
+
+While the app draws, file descriptors 1 and 2 belong to a log file: what libraries print from C
+would be drawn over the screen. The app itself writes to its own copy of the terminal.
+"""
 
 from __future__ import annotations
 
+import os
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from engine.errors import InputError
 from engine.lab import Lab
+from tui_lab.settings import Settings, config_dir
 
 
 def launch(start: str | None, lab: Path | None = None) -> None:
@@ -16,10 +24,61 @@ def launch(start: str | None, lab: Path | None = None) -> None:
             "the app needs a terminal",
             "without one: tui-lab train --config micro (or tui-lab --help)",
         )
-    from tui_lab.app import LabApp
-    from tui_lab.settings import Settings
+    place = Lab.find(lab)
+    if start is not None:
+        from engine.config import load_preset
 
-    app = LabApp(Lab.find(lab), Settings.load(), start=start)
-    app.run()
-    if app.return_code:
-        sys.exit(app.return_code)
+        load_preset(place, start)  # an unknown preset is refused here, before the screen changes
+    from tui_lab.app import LabApp
+
+    app = LabApp(place, Settings.load(), start=start)
+    with _terminal_to_ourselves():
+        app.run()
+    code = app.return_code or 0
+    if app.trainer.active:
+        # Left on purpose, by a closed terminal, or by a crash of the screen: the run goes on.
+        from tui_lab.afterwards import follow
+
+        code = follow(app.trainer, app.run_state) or code
+    if app.exit_signal:
+        code = 128 + app.exit_signal
+    if code:
+        sys.exit(code)
+
+
+@contextmanager
+def _terminal_to_ourselves() -> Iterator[None]:
+    """Give the app a private descriptor of the terminal, and everybody else a log file."""
+    if sys.platform == "win32":
+        yield
+        return
+    sys.stdout.flush()
+    sys.stderr.flush()
+    saved = {number: os.dup(number) for number in (1, 2)}
+    before = sys.__stderr__
+    log = _open_log()
+    # Textual's driver writes to `sys.__stderr__`.
+    terminal = os.fdopen(os.dup(1), "w", encoding="utf-8", errors="replace")
+    sys.__stderr__ = terminal  # type: ignore[misc]
+    try:
+        for number in saved:
+            os.dup2(log, number)
+        yield
+    finally:
+        with suppress(OSError):
+            terminal.close()
+        sys.__stderr__ = before  # type: ignore[misc]
+        for number, copy in saved.items():
+            os.dup2(copy, number)
+            os.close(copy)
+        os.close(log)
+
+
+def _open_log() -> int:
+    """A descriptor of the app's log; of the null device where no file can be made."""
+    path = config_dir() / "app.log"
+    flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC
+    with suppress(OSError):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        return os.open(path, flags, 0o600)
+    return os.open(os.devnull, os.O_WRONLY)
