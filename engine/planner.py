@@ -146,7 +146,7 @@ def plan(
     if tokens_per_second is None and device.peak_flops:
         share = ASSUMED_SHARE[device.kind]
         tokens_per_second = device.peak_flops * share / per_token
-        rate_source = f"{share:.0%} of the {device.peak_source} peak"
+        rate_source = f"{share:.0%} of the device's peak, {device.peak_source}"
     seconds = tokens / tokens_per_second if tokens and tokens_per_second else None
 
     drawn = Plan(
@@ -205,7 +205,8 @@ def _about_memory(config: Config, drawn: Plan) -> list[Message]:
         # The same windows a step, in more and smaller micro-batches.
         whole = train.batch_size * train.accumulate
         batch = max(size for size in range(1, fits + 1) if whole % size == 0)
-        hint = f"the same step in less memory: --batch-size {batch} --accumulate {whole // batch}"
+        smaller = f"--batch-size {batch} --set train.accumulate={whole // batch}"
+        hint = f"the same step in less memory: {smaller}"
     else:
         hint = "not even one window fits: a shorter model.context_length, or a smaller model"
     sizes = f"{_gigabytes(needed)} of the {_gigabytes(device.memory_total)} there are"

@@ -73,7 +73,7 @@ def test_time_takes_a_known_rate_before_the_peak() -> None:
     assert drawn.seconds == pytest.approx(500)
     assumed = made()
     assert assumed.tokens_per_second == pytest.approx(35e12 / assumed.flops_per_token)
-    assert assumed.rate_source == "35% of the published peak"
+    assert assumed.rate_source == "35% of the device's peak, published"
     nothing = made(device=DeviceFacts("cuda", "Example", "bfloat16"))
     assert nothing.seconds is None
     assert nothing.rate_source == ""
@@ -90,7 +90,7 @@ def test_too_large_a_batch_is_told_with_one_that_fits_and_is_the_same_step() -> 
     assert "does not fit" in message.title
     words = message.hint.split()
     batch = int(words[words.index("--batch-size") + 1])
-    accumulate = int(words[words.index("--accumulate") + 1])
+    accumulate = int(message.hint.partition("train.accumulate=")[2])
     assert batch * accumulate == 4096
     smaller = made(train__batch_size=batch, train__accumulate=accumulate, model__n_layer=24)
     assert "fit" not in titles(smaller, "error") + titles(smaller, "warning")

@@ -1,8 +1,28 @@
-"""`tui-lab config …`"""
+"""`tui-lab config list|show|validate`: presets and configuration files, without training."""
 
 from __future__ import annotations
 
+import tomllib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Annotated, Any
+
 import typer
+
+from engine.config import (
+    FIELDS,
+    SECTIONS,
+    Config,
+    find_field,
+    list_presets,
+    load_file,
+    resolve,
+    to_toml,
+)
+from engine.config.load import parse_assignments
+from engine.errors import ConfigError
+from tui_lab import format
+from tui_lab.cli.common import current_lab, note, on_terminal, say, say_json, table
 
 app = typer.Typer(no_args_is_help=True)
 
@@ -10,3 +30,161 @@ app = typer.Typer(no_args_is_help=True)
 @app.callback()
 def group() -> None:
     pass
+
+
+@app.command("list")
+def list_(
+    json: Annotated[bool, typer.Option("--json", help="One JSON object a line.")] = False,
+) -> None:
+    """List the presets: shape (layers × heads × width), parameters, cost. A lab's own have a *."""
+    lab = current_lab()
+    rows = []
+    for preset in list_presets(lab):
+        facts: dict[str, Any] = {"name": preset.name, "path": str(preset.path), "own": preset.own}
+        try:
+            facts |= _describe(load_file(preset.path))
+        except ConfigError as error:
+            facts |= {"error": str(error)}
+        if json:
+            say_json(facts)
+        rows.append(facts)
+    if not json:
+        _draw_list(rows, mark_own=len(lab.places("configs")) > 1)
+
+
+def _describe(config: Config) -> dict[str, Any]:
+    from engine.arithmetic import count_parameters, flops_per_token
+    from engine.survey import VOCABULARY
+
+    model, data = config.model, config.data
+    vocab_size = VOCABULARY.get(data.tokenizer, data.vocab_size)
+    return {
+        "title": config.title,
+        "n_layer": model.n_layer,
+        "n_head": model.n_head,
+        "n_embd": model.n_embd,
+        "context_length": model.context_length,
+        "corpus": data.corpus,
+        "tokenizer": data.tokenizer,
+        "vocab_size": vocab_size,
+        "parameters": count_parameters(model, vocab_size),
+        "flops_per_token": flops_per_token(model, vocab_size),
+    }
+
+
+def _draw_list(presets: list[dict[str, Any]], mark_own: bool) -> None:
+    """A table; on a terminal, which may be 80 columns wide, the words follow below it."""
+    headers = ["preset", "shape", "context", "tokenizer", "parameters", "FLOPs/token"]
+    words = ["corpus", "title"]
+    rows = []
+    for preset in presets:
+        name = preset["name"] + ("*" if preset["own"] and mark_own else "")
+        if "error" in preset:
+            rows.append([name, *["–"] * (len(headers) - 1), "", preset["error"]])
+            continue
+        shape = "×".join(str(preset[key]) for key in ("n_layer", "n_head", "n_embd"))
+        costs = [format.count(preset[key]) for key in ("parameters", "flops_per_token")]
+        where = [preset["context_length"], preset["tokenizer"]]
+        rows.append([name, shape, *where, *costs, preset["corpus"], preset["title"]])
+    if not on_terminal():
+        table([*headers, *words], rows)
+        return
+    table(headers, [row[: len(headers)] for row in rows], right=(2, 4, 5))
+    width = max(len(row[0]) for row in rows)
+    for row in rows:
+        say(f"{row[0]:{width}}   {row[-1]}")
+
+
+@app.command("show")
+def show(
+    name: Annotated[str | None, typer.Argument(help="A preset, or a TOML file.")] = None,
+    set_: Annotated[
+        list[str] | None, typer.Option("--set", help="section.field=value (repeatable).")
+    ] = None,
+    fields: Annotated[
+        bool, typer.Option("--fields", help="List every field: default, choices, meaning.")
+    ] = False,
+    json: Annotated[bool, typer.Option("--json", help="As JSON.")] = False,
+) -> None:
+    """Print a configuration, every field resolved, as TOML that --config takes back."""
+    if fields:
+        _show_fields(json)
+        return
+    config = resolve(current_lab(), name or "micro", parse_assignments(set_ or []))
+    if json:
+        say_json(config.to_dict())
+    else:
+        say(to_toml(config).rstrip("\n"))
+
+
+def _show_fields(json: bool) -> None:
+    if json:
+        for key, spec in FIELDS.items():
+            facts = {"kind": spec.kind, "default": spec.default, "unit": spec.unit}
+            bounds = {"minimum": spec.minimum, "maximum": spec.maximum}
+            say_json({"key": key, **facts, "choices": spec.choices, **bounds, "help": spec.help})
+        return
+    rows = [
+        [key, _as_typed(spec.default), spec.accepts(), spec.unit, spec.help]
+        for key, spec in FIELDS.items()
+    ]
+    if not on_terminal():
+        table(["field", "default", "takes", "unit", "meaning"], rows)
+        return
+    for key, default, takes, unit, meaning in rows:
+        say(f"{key} = {default}")
+        say(f"    {meaning}")
+        say(f"    {takes}" + (f", in {unit}" if unit else ""))
+
+
+def _as_typed(value: Any) -> str:
+    """A default as one would write it after `--set field=`."""
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, tuple):
+        return "[" + ", ".join(_as_typed(item) for item in value) + "]"
+    if isinstance(value, str):
+        return '"' + value.replace("\\", "\\\\").replace("\n", "\\n") + '"'
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+@app.command("validate")
+def validate(
+    files: Annotated[list[Path], typer.Argument(help="TOML files.")],
+) -> None:
+    """Check configuration files; every error is named, and any makes the exit status 2."""
+    bad = 0
+    for path in files:
+        errors = list(problems(path))
+        bad += bool(errors)
+        if not errors:
+            say(f"{path}: ok")
+        for error in errors:
+            note(f"error: {error.title}")
+            if error.hint:
+                note(f"hint:  {error.hint}")
+    if bad:
+        raise typer.Exit(ConfigError.exit_code)
+
+
+def problems(path: Path) -> Iterator[ConfigError]:
+    """Everything that is wrong in the file: each field by itself, then the whole."""
+    errors = []
+    try:
+        values = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
+        values = {}  # load_file says what is wrong with it
+    for section, fields in values.items():
+        if section not in SECTIONS or not isinstance(fields, dict):
+            continue  # load_file says so
+        for name, value in fields.items():
+            try:
+                find_field(f"{section}.{name}").parse(value)
+            except ConfigError as error:
+                errors.append(ConfigError(f"{path.name}: {error.title}", error.hint))
+    yield from errors
+    try:
+        load_file(path)
+    except ConfigError as error:
+        if str(error) not in map(str, errors):
+            yield error
