@@ -2,22 +2,22 @@
 
     layout      names, listing          save        the protocol, in the background (torch)
     tensors     the safetensors format  load        proven tensors (torch)
-    verify      hashes and manifests    inspect     headers, statistics
+    proof       hashes and manifests    inspection  headers, statistics
     retention   what a run keeps        find        references such as `run@best`
 
 Everything but `save` and `load` is free of torch, and this package imports neither.
 """
 
 from engine.checkpoints.find import delete, delete_run, find_checkpoint, find_run_folder
-from engine.checkpoints.inspect import (
+from engine.checkpoints.inspection import (
     Inspection,
     TensorStatistics,
     inspect,
     tensor_statistics,
 )
 from engine.checkpoints.layout import CheckpointInfo, check_name, describe, list_checkpoints
+from engine.checkpoints.proof import newest_verified, verify
 from engine.checkpoints.tensors import TensorInfo
-from engine.checkpoints.verify import newest_verified, verify
 
 __all__ = [
     "CheckpointInfo",

@@ -12,8 +12,8 @@ from pathlib import Path
 
 from engine.checkpoints import layout
 from engine.checkpoints.layout import CheckpointInfo, describe, list_checkpoints
+from engine.checkpoints.proof import newest_verified
 from engine.checkpoints.retention import remove
-from engine.checkpoints.verify import newest_verified
 from engine.errors import CheckpointError, did_you_mean
 from engine.lab import Lab
 from engine.status import is_running, read_status

@@ -17,9 +17,14 @@ from torch import Tensor
 
 from engine.checkpoints import layout
 from engine.checkpoints.layout import CheckpointInfo
+from engine.checkpoints.proof import CHUNK, check_digest, check_size, read_manifest
 from engine.checkpoints.save import DTYPES
-from engine.checkpoints.tensors import open_regular, parse_header, parse_json
-from engine.checkpoints.verify import CHUNK, check_digest, check_size, read_manifest
+from engine.checkpoints.tensors import (
+    TensorInfo,
+    open_regular,
+    parse_header,
+    parse_json,
+)
 from engine.errors import CheckpointError
 
 _TYPES = {name: dtype for dtype, name in DTYPES.items()}
@@ -56,40 +61,44 @@ def load_training(info: CheckpointInfo) -> Training:
         )
     named = _load(info.path / layout.TRAINING, files[layout.TRAINING])
     tensors = {name: tensor for name, tensor in named.items() if not name.startswith("rng.")}
-    rng = {name[4:]: tensor for name, tensor in named.items() if name.startswith("rng.")}
-    state_path = info.path / layout.STATE
-    return Training(tensors, rng, parse_json(_read(state_path, files[layout.STATE])[0], state_path))
+    # Each with memory of its own: `torch.set_rng_state` reads from the beginning of a tensor's
+    # storage, wherever in it the tensor lies (torch 2.13), and crashes on what it finds there.
+    rng = {name[4:]: tensor.clone() for name, tensor in named.items() if name.startswith("rng.")}
+    return Training(tensors, rng, _load_json(info.path / layout.STATE, files[layout.STATE]))
 
 
 def load_meta(info: CheckpointInfo) -> dict[str, Any]:
     """The checkpoint's meta data, its hash checked. Raises CheckpointError."""
-    path = info.path / layout.META
-    return parse_json(_read(path, read_manifest(info.path)["files"][layout.META])[0], path)
+    entry = read_manifest(info.path)["files"][layout.META]
+    return _load_json(info.path / layout.META, entry)
+
+
+def _load_json(path: Path, entry: dict[str, Any]) -> dict[str, Any]:
+    return parse_json(bytes(_read(path, entry)[0].numpy()), path)
 
 
 def _load(path: Path, entry: dict[str, Any]) -> dict[str, Tensor]:
     """All tensors of one file; they share the memory that the file was read into."""
     data, infos = _read(path, entry)
-    whole = torch.frombuffer(data, dtype=torch.uint8) if data else torch.empty(0, dtype=torch.uint8)
     tensors = {}
     for info in infos:
         dtype = _TYPES[info.dtype]
-        part = whole[info.offset : info.offset + info.bytes]
+        part = data[info.offset : info.offset + info.bytes]
         if info.offset % dtype.itemsize:  # laid out by another program
             part = part.clone()
         tensors[info.name] = part.view(dtype).view(info.shape)
     return tensors
 
 
-def _read(path: Path, entry: dict[str, Any]) -> tuple[bytearray, list[Any]]:
+def _read(path: Path, entry: dict[str, Any]) -> tuple[Tensor, list[TensorInfo]]:
     """A file's bytes, proven by size and hash, and its tensors if it is a safetensors file."""
     with open_regular(path) as file:
         size = os.fstat(file.fileno()).st_size
         check_size(path, size, entry)
         infos = parse_header(file, path) if path.suffix == ".safetensors" else []
+        data = torch.empty(size, dtype=torch.uint8)
+        view, digest, filled = memoryview(data.numpy()), hashlib.sha256(), 0
         file.seek(0)
-        data, digest, filled = bytearray(size), hashlib.sha256(), 0
-        view = memoryview(data)
         while filled < size:
             count = file.readinto(view[filled : filled + CHUNK])
             if not count:

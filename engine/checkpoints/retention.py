@@ -15,7 +15,7 @@ from pathlib import Path
 
 from engine.atomic import sync_directory
 from engine.checkpoints.layout import CheckpointInfo, list_checkpoints, temporary_owner
-from engine.checkpoints.verify import verify
+from engine.checkpoints.proof import verify
 
 
 def superseded(

@@ -34,9 +34,9 @@ from engine import __version__
 from engine.atomic import sync_directory
 from engine.checkpoints import layout
 from engine.checkpoints.layout import CheckpointInfo, checkpoint_folders, step_name
+from engine.checkpoints.proof import FORMAT, render_manifest
 from engine.checkpoints.retention import retain
 from engine.checkpoints.tensors import lay_out
-from engine.checkpoints.verify import FORMAT, render_manifest
 from engine.errors import EngineError
 
 DTYPES = {

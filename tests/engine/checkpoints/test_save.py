@@ -1,0 +1,275 @@
+"""A save is whole or not there, is what was given, and does not hold up training."""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from engine.checkpoints import list_checkpoints, newest_verified, verify
+from engine.checkpoints import save as save_module
+from engine.checkpoints.load import load_meta, load_training, load_weights
+from engine.checkpoints.retention import clean_leftovers
+from engine.checkpoints.save import BackgroundSaver, SaveError, save
+from tests.engine.checkpoints.making import checkpoint, meta, tensors, training_tensors
+
+
+def test_what_is_loaded_is_what_was_saved(tmp_path: Path) -> None:
+    """Every type and shape, bit for bit, by our loader and by the safetensors library."""
+    given = tensors()
+    path = checkpoint(tmp_path, 5)
+    (info,) = list_checkpoints(tmp_path)
+    ours, theirs = load_weights(info), load_file(path / "model.safetensors")
+    assert ours.keys() == theirs.keys() == given.keys() - {"lm_head.weight"}
+    for name, tensor in ours.items():
+        assert tensor.dtype == theirs[name].dtype == given[name].dtype
+        assert torch.equal(tensor, given[name])
+        assert torch.equal(theirs[name], given[name])
+
+
+def test_training_state_comes_back(tmp_path: Path) -> None:
+    """Moments, random state and loop state: what an exact resume is made of."""
+    torch.manual_seed(3)
+    checkpoint(tmp_path, 5, 2.5)
+    expected = torch.rand(4)
+    (info,) = list_checkpoints(tmp_path)
+    saved = load_training(info)
+    torch.set_rng_state(saved.rng["cpu"])
+    assert torch.equal(torch.rand(4), expected)
+    assert saved.state == {"progress": {"step": 5}}
+    assert torch.equal(saved.tensors["optimizer.exp_avg.wte.weight"], torch.ones(50, 8))
+    assert load_meta(info)["tied"] == {"lm_head.weight": "wte.weight"}
+
+
+def test_equal_moments_are_all_kept(tmp_path: Path) -> None:
+    """Only the model's tied tensors are stored once: an optimiser asks for each of its names."""
+    moment = torch.ones(3)
+    save(tmp_path, tensors(), {"a": moment, "b": moment}, {}, meta(1))
+    assert load_training(list_checkpoints(tmp_path)[0]).tensors.keys() == {"a", "b"}
+
+
+def test_weights_only(tmp_path: Path) -> None:
+    """A shipped checkpoint needs no moments; it says so when somebody would resume it."""
+    save(tmp_path, tensors(), None, None, meta(1))
+    (info,) = list_checkpoints(tmp_path)
+    assert verify(info.path) == []
+    assert load_weights(info)
+    with pytest.raises(Exception, match="weights only"):
+        load_training(info)
+
+
+def test_background_save_holds_the_moment_of_the_snapshot(tmp_path: Path) -> None:
+    """Training changes the weights while they are written; the file has them as they were."""
+    saved: list[save_module.SaveResult] = []
+    saver = BackgroundSaver(tmp_path, on_saved=saved.append)
+    weight = torch.zeros(300, 1000)
+    for step in (1, 2, 3):
+        weight.fill_(step)
+        saver.snapshot({"w": weight}, {"m": weight}, {}, meta(step))
+        weight.fill_(-1)
+    assert saver.wait()
+    assert [result.step for result in saved] == [1, 2, 3]
+    (info,) = list_checkpoints(tmp_path)  # rolling: exactly one
+    assert info.step == 3
+    assert torch.equal(load_weights(info)["w"], torch.full((300, 1000), 3.0))
+
+
+def test_writing_happens_behind_training(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`snapshot` returns while the disk is still busy, and `wait` waits for it."""
+    go_on = threading.Event()
+    sync = os.fsync
+    monkeypatch.setattr(os, "fsync", lambda fd: (go_on.wait(10), sync(fd)))
+    saver = BackgroundSaver(tmp_path)
+    started = time.perf_counter()
+    saver.snapshot(tensors(), training_tensors(), {}, meta(1))
+    assert time.perf_counter() - started < 5
+    assert saver.busy
+    assert list_checkpoints(tmp_path) == []
+    go_on.set()
+    assert saver.wait()
+    assert not saver.busy
+    assert [info.step for info in list_checkpoints(tmp_path)] == [1]
+
+
+def test_saved_is_said_only_when_durable(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The order of the protocol: files flushed, manifest last, folder, rename, parent, word."""
+    done: list[str] = []
+    sync, rename = os.fsync, Path.rename
+
+    def note_sync(descriptor: int) -> None:
+        done.append(Path(os.readlink(f"/proc/self/fd/{descriptor}")).name)
+        sync(descriptor)
+
+    def note_rename(path: Path, target: Path) -> Path:
+        done.append(f"rename to {target.name}")
+        return rename(path, target)
+
+    monkeypatch.setattr(os, "fsync", note_sync)
+    monkeypatch.setattr(Path, "rename", note_rename)
+    saver = BackgroundSaver(tmp_path, on_saved=lambda result: done.append("saved"))
+    saver.snapshot(tensors(), training_tensors(), {}, meta(7))
+    saver.wait()
+    assert sorted(done[:4]) == [
+        "meta.json",
+        "model.safetensors",
+        "state.json",
+        "training.safetensors",
+    ]
+    temporary = f".tmp-7-{os.getpid()}"
+    assert done[4:] == ["manifest.json", temporary, "rename to step_000007", tmp_path.name, "saved"]
+
+
+def test_saving_a_step_again_never_leaves_nothing(tmp_path: Path) -> None:
+    """Resume, then save at once: the second save has its own folder, and is the one that counts."""
+    first = checkpoint(tmp_path, 500)
+    second = checkpoint(tmp_path, 500, seed=1)
+    assert second != first
+    newest, problems = newest_verified(tmp_path)
+    assert newest is not None
+    assert newest.path == second
+    assert problems == []
+    assert verify(second) == []
+    third = checkpoint(tmp_path, 500, policy="rolling")
+    assert [info.path for info in list_checkpoints(tmp_path)] == [third]
+
+
+@pytest.mark.parametrize("fails", range(14))
+def test_a_write_that_fails_keeps_what_was_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fails: int
+) -> None:
+    """The k-th write or flush runs out of disk: the old one loads, the save is tried again."""
+    checkpoint(tmp_path, 1)
+    write, sync, calls = os.write, os.fsync, [0]
+
+    def failing(real):  # type: ignore[no-untyped-def]
+        def call(*arguments):  # type: ignore[no-untyped-def]
+            calls[0] += 1
+            if calls[0] == fails + 1:
+                raise OSError(errno.ENOSPC, "No space left on device")
+            return real(*arguments)
+
+        return call
+
+    monkeypatch.setattr(os, "write", failing(write))
+    monkeypatch.setattr(os, "fsync", failing(sync))
+    told: list[tuple[SaveError, bool]] = []
+    saver = BackgroundSaver(tmp_path, on_failed=lambda error, again: told.append((error, again)))
+    saver.snapshot(tensors(), training_tensors(), {}, meta(2))
+    while saver.busy:
+        time.sleep(0.001)
+    assert len(told) == 1
+    assert "disk is full" in told[0][0].title
+    assert "MB" in told[0][0].title
+    assert told[0][1] is True
+    newest, _ = newest_verified(tmp_path)
+    assert newest is not None  # whatever fails, there is a sound one
+    assert not list(tmp_path.glob(".tmp-*"))
+    assert saver.wait()  # the last try succeeds: the disk has room again
+    newest, problems = newest_verified(tmp_path)
+    assert newest is not None
+    assert newest.step == 2
+    assert problems == []
+
+
+def test_an_unwritable_folder_is_an_alert_not_a_crash(tmp_path: Path) -> None:
+    """The folder is gone (unmounted, deleted): training hears of it and goes on."""
+    told: list[bool] = []
+    saver = BackgroundSaver(tmp_path / "gone", on_failed=lambda error, again: told.append(again))
+    saver.snapshot(tensors(), None, None, meta(1))
+    assert saver.wait() is False
+    assert told == [True, False]
+
+
+def test_a_state_that_is_no_json_is_an_alert(tmp_path: Path) -> None:
+    """What cannot be written is said by the callback: `snapshot` never raises into the loop."""
+    told: list[str] = []
+    saver = BackgroundSaver(tmp_path, on_failed=lambda error, again: told.append(error.title))
+    saver.snapshot(tensors(), None, {"x": object()}, meta(1))
+    assert saver.wait()
+    assert "not JSON serializable" in told[0]
+
+
+def test_leftovers_of_the_dead_are_cleaned(tmp_path: Path) -> None:
+    """A killed save leaves a temporary folder; the next start removes it, not a live process's."""
+    gone = subprocess.Popen([sys.executable, "-c", ""])
+    gone.wait()
+    dead, alive = tmp_path / f".tmp-5-{gone.pid}", tmp_path / f".tmp-6-{os.getppid()}"
+    for folder in (dead, alive):
+        folder.mkdir()
+        (folder / "model.safetensors").write_bytes(b"half")
+    clean_leftovers(tmp_path)
+    assert not dead.exists()
+    assert alive.exists()
+
+
+def test_new_folders_are_private(tmp_path: Path) -> None:
+    path = checkpoint(tmp_path, 1)
+    assert path.stat().st_mode & 0o777 == 0o700
+    assert all(file.stat().st_mode & 0o777 == 0o600 for file in path.iterdir())
+
+
+KILLED = """
+import sys, torch
+from pathlib import Path
+from engine.checkpoints.save import BackgroundSaver
+saver = BackgroundSaver(Path(sys.argv[1]), on_saved=lambda r: print(r.step, flush=True))
+weights = {"w": torch.zeros(2_000_000)}
+for step in range(1, 100000):
+    weights["w"].fill_(step)
+    saver.snapshot(weights, weights, {"step": step}, {"step": step, "tokens": step})
+"""
+
+
+def test_kill_while_saving_loses_no_acknowledged_save(tmp_path: Path) -> None:
+    """Kill -9 at random moments: the newest sound checkpoint is the acknowledged one or newer."""
+    child = subprocess.Popen(
+        [sys.executable, "-c", KILLED, str(tmp_path)], stdout=subprocess.PIPE, text=True
+    )
+    assert child.stdout is not None
+    assert child.stdout.readline()
+    time.sleep(0.13)
+    child.send_signal(signal.SIGKILL)
+    said = [int(line) for line in child.stdout.read().split()]
+    child.wait()
+    newest, problems = newest_verified(tmp_path)
+    assert newest is not None
+    assert problems == []
+    assert newest.step >= max(said, default=1)
+    assert set(load_weights(newest)["w"].tolist()) == {float(newest.step)}
+    assert json.loads((newest.path / "state.json").read_text()) == {"step": newest.step}
+
+
+def test_files_of_another_layout_load(tmp_path: Path) -> None:
+    """Another program may put narrow tensors before wide ones: those have to be moved."""
+    from engine.checkpoints.proof import render_manifest
+
+    path = checkpoint(tmp_path, 1)
+    header = {
+        "a": {"dtype": "U8", "shape": [3], "data_offsets": [0, 3]},
+        "b": {"dtype": "F32", "shape": [2], "data_offsets": [3, 11]},
+    }
+    text = json.dumps(header).encode()
+    data = bytes([1, 2, 3]) + torch.tensor([0.5, -2.0]).numpy().tobytes()
+    file = len(text).to_bytes(8, "little") + text + data
+    (path / "model.safetensors").write_bytes(file)
+    manifest = json.loads((path / "manifest.json").read_text())
+    manifest.pop("sha256")
+    digest = hashlib.sha256(file).hexdigest()
+    manifest["files"]["model.safetensors"] = {"bytes": len(file), "sha256": digest}
+    (path / "manifest.json").write_bytes(render_manifest(manifest))
+    loaded = load_weights(list_checkpoints(tmp_path)[0])
+    assert {name: tensor.tolist() for name, tensor in loaded.items()} == {
+        "a": [1, 2, 3],
+        "b": [0.5, -2.0],
+    }
