@@ -55,11 +55,11 @@ def _terminal_to_ourselves() -> Iterator[None]:
     sys.stdout.flush()
     sys.stderr.flush()
     saved = {number: os.dup(number) for number in (1, 2)}
-    before = sys.__stderr__
+    before = sys.__stdout__, sys.__stderr__
     log = _open_log()
-    # Textual's driver writes to `sys.__stderr__`.
+    # Textual's driver writes to `sys.__stderr__`, and asks `sys.__stdout__` for the size.
     terminal = os.fdopen(os.dup(1), "w", encoding="utf-8", errors="replace")
-    sys.__stderr__ = terminal  # type: ignore[misc]
+    sys.__stdout__ = sys.__stderr__ = terminal  # type: ignore[misc]
     try:
         for number in saved:
             os.dup2(log, number)
@@ -67,7 +67,7 @@ def _terminal_to_ourselves() -> Iterator[None]:
     finally:
         with suppress(OSError):
             terminal.close()
-        sys.__stderr__ = before  # type: ignore[misc]
+        sys.__stdout__, sys.__stderr__ = before  # type: ignore[misc]
         for number, copy in saved.items():
             os.dup2(copy, number)
             os.close(copy)
