@@ -1,4 +1,4 @@
 """Text from weights: the sampling settings, the sampling functions, and the loop around them.
 
-`params` is free of torch; `sampling` and `generate` need it.
+`params` and `default` are free of torch; `sampling`, `generate` and `load` need it.
 """

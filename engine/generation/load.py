@@ -14,12 +14,12 @@ import torch
 from torch import Tensor
 
 from engine import tokenizers
-from engine.checkpoints import CheckpointInfo, find_checkpoint, list_checkpoints
-from engine.checkpoints.find import run_folders
+from engine.checkpoints import CheckpointInfo, find_checkpoint
 from engine.checkpoints.load import load_meta, load_weights
 from engine.config import Config, from_dict
 from engine.device import choose_device
 from engine.errors import CheckpointError, ConfigError, TokenizerError
+from engine.generation.default import default_reference
 from engine.generation.generate import GeneratedToken, generate
 from engine.generation.params import SamplingParams
 from engine.lab import Lab
@@ -74,23 +74,6 @@ def load_generator(
     chosen = choose_device(device)
     info = find_checkpoint(lab, reference or default_reference(lab), problems)
     return load_checkpoint(info, chosen)
-
-
-def default_reference(lab: Lab) -> str:
-    """The name of the run with the newest checkpoint: a lab's own before a shipped one.
-
-    Raises CheckpointError when there is none.
-    """
-    newest: list[tuple[bool, float, str]] = []
-    for name, path in run_folders(lab).items():
-        times = [info.time for info in list_checkpoints(path) if info.complete]
-        if times:
-            newest.append((path.parent == lab.checkpoints, max(times), name))
-    if not newest:
-        raise CheckpointError(
-            f"no run in '{lab.root}' has a checkpoint", "train one: tui-lab train"
-        )
-    return max(newest)[2]
 
 
 def load_checkpoint(info: CheckpointInfo, device: torch.device) -> Generator:
