@@ -92,7 +92,7 @@ def _draw_list(presets: list[dict[str, Any]], mark_own: bool) -> None:
     table(headers, [row[: len(headers)] for row in rows], right=(2, 4, 5))
     width = max(len(row[0]) for row in rows)
     for row in rows:
-        say(f"{row[0]:{width}}   {row[-1]}")
+        say(f"{row[0]:{width}}  {row[-1]}")
 
 
 @app.command("show")
