@@ -137,7 +137,7 @@ def bytes_per_token(kind: str, vocab_size: int) -> float:
 def _prepared_tokens(lab: Lab, config: Config) -> tuple[int, int, int] | None:
     """(vocabulary, where validation begins, all tokens) of shards already there for `config`."""
     from engine import tokenizers
-    from engine.corpora.prepare import find_prepared
+    from engine.corpora import find_prepared
     from engine.data import split
 
     data = config.data

@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from engine.corpora.digest import Progress, corpus_digest
-from engine.corpora.registry import find_corpus
+from engine.corpora.registry import CorpusEntry, find_corpus
 from engine.corpora.sources import pieces
-from engine.errors import CorpusError, TokenizerError
+from engine.errors import TokenizerError
 from engine.lab import Lab
 
 if TYPE_CHECKING:
@@ -37,16 +37,11 @@ def get_tokenizer(
     if kind in tokenizers.UNTRAINED or kind not in tokenizers.KINDS:
         return tokenizers.build(kind, lambda: (), vocab_size, lab)
     entry = find_corpus(lab, corpus)
-    content = corpus_digest(lab, entry, progress)
-    size = 0 if kind == "char" else vocab_size
-    key = hashlib.sha256(f"{content}\0{kind}\0{size}\0{SAMPLE}".encode()).hexdigest()
-    name = f"{corpus}-{kind}{f'-{size}' if size else ''}-{key[:12]}"
-    path = lab.corpus / "prepared" / "tokenizers" / name
-    if path.exists():
-        try:
-            return tokenizers.load(path)
-        except TokenizerError:
-            shutil.rmtree(path, ignore_errors=True)
+    path = _path(lab, entry, kind, vocab_size, progress)
+    kept = _load(path)
+    if kept is not None:
+        return kept
+    shutil.rmtree(path, ignore_errors=True)
 
     def texts() -> Iterator[str]:
         seen, whole = 0, 0
@@ -66,6 +61,38 @@ def get_tokenizer(
     return tokenizer
 
 
+def find_tokenizer(lab: Lab, corpus: str, kind: str, vocab_size: int) -> Tokenizer | None:
+    """What `get_tokenizer` would give without any work; None where it would have to train one.
+
+    Raises CorpusError for an unknown or absent corpus, TokenizerError for an unknown kind.
+    """
+    from engine import tokenizers
+
+    if kind in tokenizers.UNTRAINED or kind not in tokenizers.KINDS:
+        return tokenizers.build(kind, lambda: (), vocab_size, lab)
+    return _load(_path(lab, find_corpus(lab, corpus), kind, vocab_size, None))
+
+
+def _path(
+    lab: Lab, entry: CorpusEntry, kind: str, vocab_size: int, progress: Progress | None
+) -> Path:
+    """Where the tokenizer is kept: under what it was learned from and what it was asked to be."""
+    size = 0 if kind == "char" else vocab_size
+    content = corpus_digest(lab, entry, progress)
+    key = hashlib.sha256(f"{content}\0{kind}\0{size}\0{SAMPLE}".encode()).hexdigest()
+    name = f"{entry.name}-{kind}{f'-{size}' if size else ''}-{key[:12]}"
+    return lab.corpus / "prepared" / "tokenizers" / name
+
+
+def _load(path: Path) -> Tokenizer | None:
+    from engine import tokenizers
+
+    try:
+        return tokenizers.load(path)
+    except TokenizerError:
+        return None
+
+
 def _keep(tokenizer: Tokenizer, path: Path) -> None:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -75,7 +102,7 @@ def _keep(tokenizer: Tokenizer, path: Path) -> None:
     try:
         tokenizer.save(build)
         build.rename(path)
-    except (OSError, CorpusError):
+    except (OSError, TokenizerError):
         return  # another process was faster, or the disk is full: it can be built again
     finally:
         shutil.rmtree(build, ignore_errors=True)

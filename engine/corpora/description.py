@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from engine.corpora.digest import Progress
-from engine.corpora.prepare import find_prepared, prepare
+from engine.corpora.preparation import find_prepared, prepare
 from engine.corpora.registry import find_corpus
 from engine.corpora.sources import pieces
 from engine.errors import CorpusError

@@ -15,11 +15,20 @@ import numpy as np
 import pytest
 
 from engine import tokenizers
-from engine.corpora import add, digest, documents, get_tokenizer, open_prepared, prepare, sources
+from engine.corpora import (
+    add,
+    digest,
+    documents,
+    find_prepared,
+    find_tokenizer,
+    get_tokenizer,
+    open_prepared,
+    preparation,
+    prepare,
+    sources,
+)
 from engine.errors import CorpusError, TokenizerError
 from engine.lab import Lab
-
-module = sys.modules["engine.corpora.prepare"]  # the package's own name is the function
 
 TEXTS = [
     "The first document.\nIt has two lines.\n",
@@ -39,7 +48,7 @@ def three(lab: Lab, tmp_path: Path) -> Lab:
 
 @pytest.fixture
 def small_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "CHUNK", 200)
+    monkeypatch.setattr(preparation, "CHUNK", 200)
     monkeypatch.setattr(sources, "BLOCK", 64)
 
 
@@ -87,7 +96,7 @@ def test_a_long_file_is_cut_without_a_trace_for_any_number_of_workers(
     source.write_text(text)
     add(lab, "long", [source])
     tokenizer = get_tokenizer(lab, "long", "bpe", 400)
-    monkeypatch.setattr(module, "CHUNK", 5_000)
+    monkeypatch.setattr(preparation, "CHUNK", 5_000)
     monkeypatch.setattr(sources, "BLOCK", 3_000)
     found = []
     for workers in (1, 2, 5):
@@ -110,10 +119,12 @@ def test_a_small_vocabulary_takes_two_bytes_a_token(three: Lab) -> None:
 def test_prepared_once(three: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
     """The second time nothing is read: neither text nor, to know that it is unchanged, bytes."""
     tokenizer = get_tokenizer(three, "three", "bytes", 0)
+    assert find_prepared(three, "three", tokenizer) is None
     first = prepare(three, "three", tokenizer)
-    monkeypatch.setattr(module, "pieces", None)
+    monkeypatch.setattr(preparation, "pieces", None)
     monkeypatch.setattr(digest, "file_digest", None)
     assert prepare(three, "three", tokenizer) == first
+    assert find_prepared(three, "three", tokenizer) == first
 
 
 def test_a_changed_source_is_prepared_anew_and_the_old_shards_stay(three: Lab) -> None:
@@ -213,8 +224,8 @@ def test_progress_ends_at_the_whole(three: Lab) -> None:
 def test_what_a_killed_process_left_is_swept(three: Lab) -> None:
     gone = subprocess.run([sys.executable, "-c", "import os; print(os.getpid())"], stdout=-1)
     kept = three.corpus / "prepared"
-    dead = kept / f"{module._temporary_prefix(int(gone.stdout))}x"
-    alive = kept / f"{module._temporary_prefix()}y"
+    dead = kept / f"{preparation._temporary_prefix(int(gone.stdout))}x"
+    alive = kept / f"{preparation._temporary_prefix()}y"
     for path in (dead, alive):
         path.mkdir(parents=True)
     prepare(three, "three", get_tokenizer(three, "three", "bytes", 0))
@@ -250,11 +261,13 @@ def test_text_that_the_tokenizer_does_not_know_is_its_error(three: Lab) -> None:
 def test_a_trained_tokenizer_is_kept_and_mended(
     three: Lab, monkeypatch: pytest.MonkeyPatch, kind: str
 ) -> None:
+    assert find_tokenizer(three, "three", kind, 300) is None
     first = get_tokenizer(three, "three", kind, 300)
     folder = next((three.corpus / "prepared" / "tokenizers").iterdir())
     build = tokenizers.build
     monkeypatch.setattr(tokenizers, "build", None)
     assert get_tokenizer(three, "three", kind, 300).digest == first.digest
+    assert find_tokenizer(three, "three", kind, 300).digest == first.digest
     monkeypatch.setattr(tokenizers, "build", build)
     (folder / "tokenizer.json").write_text("{")
     assert get_tokenizer(three, "three", kind, 300).digest == first.digest
