@@ -3,9 +3,10 @@
     layout      names, listing          save        the protocol, in the background (torch)
     tensors     the safetensors format  load        proven tensors (torch)
     proof       hashes and manifests    inspection  headers, statistics
-    retention   what a run keeps        find        references such as `run@best`
+    retention   what a run keeps        snapshot    a moment in host memory (torch)
+    find        references such as `run@best`
 
-Everything but `save` and `load` is free of torch, and this package imports neither.
+All but `save`, `snapshot` and `load` is free of torch, and this package imports none of those.
 """
 
 from engine.checkpoints.find import delete, delete_run, find_checkpoint, find_run_folder

@@ -18,7 +18,7 @@ from torch import Tensor
 from engine.checkpoints import layout
 from engine.checkpoints.layout import CheckpointInfo
 from engine.checkpoints.proof import CHUNK, check_digest, check_size, read_manifest
-from engine.checkpoints.save import DTYPES
+from engine.checkpoints.snapshot import DTYPES
 from engine.checkpoints.tensors import (
     TensorInfo,
     open_regular,

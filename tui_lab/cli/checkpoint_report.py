@@ -84,7 +84,7 @@ def _configuration(seen: Inspection) -> None:
     config = seen.meta.get("config")
     if isinstance(config, dict):
         _heading("configuration")
-        _pairs(_flat(config))
+        _pairs((key, value) for key, value in _flat(config) if value != "")
 
 
 def _parts(seen: Inspection) -> list[list[str]]:
@@ -136,21 +136,22 @@ def _statistics(path: Path) -> None:
     from engine.checkpoints import tensor_statistics
 
     _heading("tensors")
-    common.table(
-        ["name", "shape", "norm", "mean", "std", "min", "max", "not finite", "histogram"],
-        [
-            [
-                item.name,
-                _shape(item.shape),
-                *(_figure(v) for v in (item.norm, item.mean, item.std)),
-                *(_figure(v) for v in (item.minimum, item.maximum)),
-                str(item.non_finite or "–"),
-                histogram(item.counts, 16),
-            ]
-            for item in tensor_statistics(path)
-        ],
-        right=[2, 3, 4, 5, 6, 7],
-    )
+    columns: list[tuple[str, bool, Any]] = [  # header, whether a number, how to show it
+        ("name", False, lambda item: item.name),
+        ("shape", False, lambda item: _shape(item.shape)),
+        ("norm", True, lambda item: _figure(item.norm)),
+        ("mean", True, lambda item: _figure(item.mean)),
+        ("std", True, lambda item: _figure(item.std)),
+        ("min", True, lambda item: _figure(item.minimum)),
+        ("max", True, lambda item: _figure(item.maximum)),
+        ("NaN, inf", True, lambda item: str(item.non_finite or "–")),
+        ("histogram", False, lambda item: histogram(item.counts, 16)),
+    ]
+    if common.on_terminal() and common.console().width < 110:
+        columns = [column for column in columns if column[0] not in ("shape", "norm", "mean")]
+    rows = [[show(item) for _, _, show in columns] for item in tensor_statistics(path)]
+    right = [index for index, (_, number, _) in enumerate(columns) if number]
+    common.table([header for header, _, _ in columns], rows, right=right)
 
 
 def one_tensor(path: Path, name: str) -> None:

@@ -26,6 +26,7 @@ SORTS = {
     "params": lambda run: -run.n_parameters,
     "size": lambda run: -run.bytes,
 }
+_WIDE = ("tokens", "params", "saved", "time", "size")  # left out where there is no room
 _GLYPHS = {"running": "●", "paused": "‖", "finished": "✓", "failed": "✗", "crashed": "✗"}
 
 
@@ -91,7 +92,9 @@ def _table(found: list[RunSummary]) -> None:
         ("size", True, lambda run: format.size(run.bytes)),
     ]
     if common.on_terminal() and common.console().width < 110:
-        cells = [cell for cell in cells if cell[0] not in ("tokens", "params", "saved", "time")]
+        cells = [
+            cell for cell in cells if cell[0] not in ("tokens", "params", "saved", "time", "size")
+        ]
     rows = [[show(run) for _, _, show in cells] for run in found]
     right = [index for index, (_, number, _) in enumerate(cells) if number]
     common.table([header for header, _, _ in cells], rows, right=right)
