@@ -54,7 +54,12 @@ CONTRAST = Theme(
     warning="#ffd700",
     error="#ff6b6b",
     text_alpha=1.0,
-    variables={"border": "#ffffff", "border-blurred": "#9e9e9e"},
+    variables={
+        "border": "#ffffff",
+        "border-blurred": "#9e9e9e",
+        "text-muted": "#d0d0d0",
+        "text-disabled": "#a0a0a0",
+    },
 )
 
 THEMES = {theme.name: theme for theme in (DARK, LIGHT, CONTRAST)}
