@@ -138,6 +138,27 @@ def test_hostile_samples_cannot_steer_the_terminal(tmp_path: Path) -> None:
     assert not any((ord(c) < 32 and c not in "\n\t") or 0x7F <= ord(c) < 0xA0 for c in output)
 
 
+def test_ctrl_c_exits_130_and_writes_no_file(lab: Lab, tmp_path: Path, monkeypatch) -> None:
+    from engine.generation.load import Generator
+
+    whole = Generator.stream
+
+    def interrupted(self, *arguments, **options):
+        for token in whole(self, *arguments, **options):
+            if token.index == 3:
+                raise KeyboardInterrupt
+            yield token
+
+    monkeypatch.setattr(Generator, "stream", interrupted)
+    result = run(lab, "tiny", "-p", "the")
+    assert result.exit_code == 130
+    assert len(result.stdout) == 3
+    result = run(lab, "tiny", "-p", "the", "--out", str(tmp_path / "x.txt"))
+    assert result.exit_code == 130
+    assert "nothing was written" in result.stderr
+    assert not list(tmp_path.iterdir())
+
+
 # The process ------------------------------------------------------------------------------------
 
 
