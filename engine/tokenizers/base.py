@@ -14,7 +14,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from engine.atomic import write_bytes, write_json
+from engine.atomic import write_bytes, write_text
 from engine.errors import TokenizerError
 
 END_OF_TEXT = "<|endoftext|>"
@@ -117,7 +117,9 @@ class Tokenizer(ABC):
             directory.mkdir(parents=True, exist_ok=True)
             for name, data in self.files_beside().items():
                 write_bytes(directory / name, data)
-            write_json(directory / FILE_NAME, content)
+            # One field a line: indentation would give each merge four lines.
+            lines = [f"  {json.dumps(name)}: {json.dumps(content[name])}" for name in content]
+            write_text(directory / FILE_NAME, "{\n" + ",\n".join(lines) + "\n}\n")
         except OSError as error:
             raise TokenizerError(
                 f"cannot write the tokenizer to '{directory}': {error.strerror}",

@@ -83,9 +83,7 @@ def _runs(lab: Lab) -> dict[str, Path]:
 def _read_json(path: Path) -> Any:
     try:
         if not path.is_file():
-            raise TokenizerError(
-                f"there is no tokenizer in '{path.parent}'", f"it has no {path.name}"
-            )
+            raise TokenizerError(f"there is no {path.name} in '{path.parent}'")
         if path.stat().st_size > _MAX_FILE_BYTES:
             raise TokenizerError(f"{path}: larger than any tokenizer is")
         return json.loads(path.read_bytes().decode())
