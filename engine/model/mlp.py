@@ -8,10 +8,8 @@ from __future__ import annotations
 from torch import Tensor, nn
 from torch.nn import functional
 
+from engine.arithmetic import EXPANSION
 from engine.config.schema import ModelConfig
-
-EXPANSION = 4
-"""F / C. Vaswani et al. 2017 chose it; two thirds of a block's parameters live here."""
 
 
 class MLP(nn.Module):
