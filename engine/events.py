@@ -8,12 +8,13 @@ other record carries its `event` name.
 
 from __future__ import annotations
 
-import json
 import re
 import time as clock
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any, ClassVar
+
+from engine import text
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -258,4 +259,4 @@ def from_record(record: dict[str, Any]) -> Event | None:
 
 def to_json(event: Event) -> str:
     """One line of JSON. NaN and infinities are written as JSON's readers in Python take them."""
-    return json.dumps(to_record(event), ensure_ascii=False)
+    return text.to_json(to_record(event))

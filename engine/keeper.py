@@ -149,8 +149,6 @@ def restore_training(optimizer: torch.optim.Optimizer, saved: Training) -> None:
             key: tensor.to(parameter.device)
             for key, tensor in states[name].items()
         }
-    # Copies, because the generator reads its state as 64-bit words, and a view into the file's
-    # buffer may begin at any byte.
-    torch.set_rng_state(saved.rng["cpu"].clone())
+    torch.set_rng_state(saved.rng["cpu"])
     if "cuda" in saved.rng and torch.cuda.is_available():
-        torch.cuda.set_rng_state(saved.rng["cuda"].clone())
+        torch.cuda.set_rng_state(saved.rng["cuda"])

@@ -6,7 +6,9 @@ visible glyphs here, at the sink, before any widget or `echo` sees them.
 
 from __future__ import annotations
 
+import json
 import re
+from typing import Any
 
 _PICTURES = {code: chr(0x2400 + code) for code in range(0x20)} | {0x7F: "\u2421"}
 # C1 controls (a terminal may take 0x9B as CSI), bidirectional marks, isolates and overrides, line
@@ -30,3 +32,16 @@ def visible(text: str, *, lines: bool = True) -> str:
         return _HIDDEN.sub(_glyph, text.replace("\r\n", "\n"))
     text = text.replace("\n", "\u240a").replace("\t", "\u2409")
     return _HIDDEN.sub(_glyph, text)
+
+
+def to_json(value: Any) -> str:
+    """`value` as one line of JSON, in which what a terminal could obey is escaped."""
+    return _HIDDEN.sub(_escape, json.dumps(value, ensure_ascii=False))
+
+
+def _escape(match: re.Match[str]) -> str:
+    code = ord(match.group())
+    if code < 0x10000:
+        return f"\\u{code:04x}"
+    high, low = divmod(code - 0x10000, 0x400)
+    return f"\\u{0xD800 + high:04x}\\u{0xDC00 + low:04x}"

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from engine import control, events
-from engine.text import visible
+from engine.text import to_json, visible
 
 SCALARS = {
     "str": "text",
@@ -81,3 +81,10 @@ def test_an_escape_sequence_is_shown_and_harmless_text_is_untouched() -> None:
     assert visible("\x1b]52;c;aGk=\x07") == "␛]52;c;aGk=␇"
     assert visible("a\r\nb\r") == "a\nb␍"
     assert visible("naïve → 日本語\n\tfin") == "naïve → 日本語\n\tfin"
+
+
+@given(st.text())
+def test_a_line_of_json_says_the_same_and_commands_nothing(text: str) -> None:
+    line = to_json({"text": text})
+    assert json.loads(line) == {"text": text}
+    assert visible(line, lines=False) == line

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from engine.lab import Lab
-from engine.text import visible
+from engine.text import to_json, visible
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -55,8 +54,8 @@ def note(text: str) -> None:
 
 
 def say_json(value: Any) -> None:
-    """One JSON object on one line (JSON escapes control characters by itself)."""
-    sys.stdout.write(json.dumps(value, ensure_ascii=False) + "\n")
+    """One JSON object on one line, safe for a terminal."""
+    sys.stdout.write(to_json(value) + "\n")
     sys.stdout.flush()
 
 
