@@ -5,15 +5,17 @@ Streams: never holds more than a block of text and one counter a token.
 
 from __future__ import annotations
 
+from array import array
 from collections import Counter
+from contextlib import closing
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
 from engine.corpora.digest import Progress
-from engine.corpora.preparation import find_prepared, prepare
-from engine.corpora.registry import find_corpus
+from engine.corpora.preparation import encoded, find_prepared, prepare, separator_of
+from engine.corpora.registry import CorpusEntry, find_corpus
 from engine.corpora.sources import pieces
 from engine.errors import CorpusError
 from engine.lab import Lab
@@ -74,7 +76,7 @@ def statistics(
         nonlocal done
         done += count
 
-    lengths: list[int] = []
+    lengths = array("q")
     characters: Counter[str] = Counter()
     size = words = lines = length = 0
     in_word = False
@@ -141,13 +143,32 @@ def preview(
 ) -> list[PreviewToken]:
     """Tokens `start` to `start + count` of the corpus as training sees them.
 
-    Read from the prepared shards, which are made if they are not there. Raises CorpusError when
-    `start` is beyond the end.
+    Read from the prepared shards where they are; otherwise the corpus is encoded up to there and
+    nothing is written. Raises CorpusError when `start` is beyond the end.
     """
-    prepared = find_prepared(lab, corpus, tokenizer) or prepare(lab, corpus, tokenizer)
-    if not 0 <= start < prepared.n_tokens:
-        raise CorpusError(
-            f"corpus '{corpus}' has no token {start}", f"it has {prepared.n_tokens}, from 0"
-        )
-    tokens = prepared.tokens().slice(start, start + count).tolist()
-    return [PreviewToken(token, tokenizer.token_text(token)) for token in tokens]
+    stop = start + count
+    prepared = find_prepared(lab, corpus, tokenizer)
+    if prepared is not None:
+        total, tokens = prepared.n_tokens, prepared.tokens().slice(start, stop)
+    else:
+        tokens = _first_tokens(find_corpus(lab, corpus), tokenizer, stop)
+        total, tokens = len(tokens), tokens[max(start, 0) : stop]
+    if not 0 <= start < total:
+        raise CorpusError(f"corpus '{corpus}' has no token {start}", f"it has {total}, from 0")
+    return [PreviewToken(token, tokenizer.token_text(token)) for token in tokens.tolist()]
+
+
+def _first_tokens(entry: CorpusEntry, tokenizer: Tokenizer, stop: int) -> np.ndarray:
+    """The first `stop` tokens, separators included, or a few more, or all if there are less."""
+    found: list[np.ndarray] = []
+    size = 0
+    with closing(encoded(entry, tokenizer)) as lists:
+        for parts in lists:
+            for part, tokens in parts:
+                if part.begins and found:
+                    found.append(separator_of(tokenizer))
+                found.append(tokens)
+            size += sum(len(tokens) for _, tokens in parts)
+            if size >= stop:
+                break
+    return np.concatenate(found)

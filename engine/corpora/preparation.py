@@ -15,7 +15,7 @@ import shutil
 import socket
 import tempfile
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,10 +24,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from engine import atomic
+from engine.corpora import interpreter
 from engine.corpora.digest import Progress, corpus_digest, source_stamps
 from engine.corpora.registry import CorpusEntry, find_corpus
 from engine.corpora.shards import FORMAT, SHARD_TOKENS, Prepared, ShardWriter, open_prepared
-from engine.corpora.sources import Piece, pieces
+from engine.corpora.sources import OnBytes, Piece, pieces
 from engine.errors import CorpusError
 from engine.lab import Lab
 
@@ -92,7 +93,7 @@ def prepare(
         try:
             dtype = "<u2" if tokenizer.vocab_size <= 65536 else "<u4"
             with ShardWriter(build, dtype, shard_tokens) as writer:
-                n_bytes = _encode(entry, tokenizer, writer, progress, workers or _cores())
+                n_bytes = _write_all(entry, tokenizer, writer, progress, workers or _cores())
                 if source_stamps(entry) != stamps:
                     raise CorpusError(
                         f"corpus '{corpus}' was changed while it was being prepared", "try again"
@@ -123,14 +124,48 @@ def _cores() -> int:
 
 
 @dataclass(frozen=True)
-class _Part:
+class Part:
     """Text to encode; `begins`: a document begins with it."""
 
     text: str
     begins: bool
 
 
-def _encode(
+def encoded(
+    entry: CorpusEntry, tokenizer: Tokenizer, on_bytes: OnBytes | None = None, workers: int = 1
+) -> Iterator[list[tuple[Part, np.ndarray]]]:
+    """Every document's parts with their tokens, in order, some at a time; no separators.
+
+    At most a few lists a worker are held at once; closing the generator ends the workers.
+    """
+
+    def work(parts: list[Part]) -> list[tuple[Part, np.ndarray]]:
+        return [(part, tokenizer.encode_array(part.text)) for part in parts]
+
+    waiting: deque[Future[list[tuple[Part, np.ndarray]]]] = deque()
+    pool = ThreadPoolExecutor(workers, thread_name_prefix="tokenize")
+    try:
+        for parts in _chunks(pieces(entry, on_bytes), tokenizer):
+            waiting.append(pool.submit(work, parts))
+            if len(waiting) > 2 * workers:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def separator_of(tokenizer: Tokenizer) -> np.ndarray:
+    """What stands between two documents: the end-of-text token, or a newline where there is none.
+
+    Raises TokenizerError when the tokenizer has neither.
+    """
+    if tokenizer.eot_id is None:
+        return tokenizer.encode_array("\n")
+    return np.array([tokenizer.eot_id])
+
+
+def _write_all(
     entry: CorpusEntry,
     tokenizer: Tokenizer,
     writer: ShardWriter,
@@ -138,29 +173,20 @@ def _encode(
     workers: int,
 ) -> int:
     """Encode every document into `writer`; the bytes of text, separators that are text included."""
-    total = entry.bytes if entry.kind in ("python-docs", "python-stdlib") else 0
+    total = interpreter.docs_bytes() if entry.kind == "python-docs" else 0
     total = total or sum(size for size, _, _ in source_stamps(entry).values())
-    done = 0
+    done = n_bytes = 0
 
     def on_bytes(count: int) -> None:
         nonlocal done
         done += count
 
-    if tokenizer.eot_id is None:
-        separator, separator_bytes = tokenizer.encode_array("\n"), 1
-    else:
-        separator, separator_bytes = np.array([tokenizer.eot_id]), 0
-    n_bytes = 0
-
-    def work(parts: list[_Part]) -> list[np.ndarray]:
-        return [tokenizer.encode_array(part.text) for part in parts]
-
-    for parts, arrays in _in_order(_chunks(pieces(entry, on_bytes), tokenizer), work, workers):
-        for part, tokens in zip(parts, arrays, strict=True):
+    for parts in encoded(entry, tokenizer, on_bytes, workers):
+        for part, tokens in parts:
             if part.begins:
                 if writer.n_documents:
-                    writer.write(separator)
-                    n_bytes += separator_bytes
+                    writer.write(separator_of(tokenizer))
+                    n_bytes += tokenizer.eot_id is None
                 writer.begin_document()
             writer.write(tokens)
             n_bytes += len(part.text.encode())
@@ -171,44 +197,23 @@ def _encode(
     return n_bytes
 
 
-def _chunks(source: Iterable[Piece], tokenizer: Tokenizer) -> Iterator[list[_Part]]:
+def _chunks(source: Iterable[Piece], tokenizer: Tokenizer) -> Iterator[list[Part]]:
     """Lists of parts of about CHUNK characters; long documents are cut where it is safe."""
-    parts: list[_Part] = []
+    parts: list[Part] = []
     size, held, begins = 0, "", True
     for piece in source:
         held += piece.text
         if piece.ends:
-            parts.append(_Part(held, begins))
+            parts.append(Part(held, begins))
             size, held, begins = size + len(held), "", True
         elif len(held) >= CHUNK and (cut := tokenizer.safe_cut(held, len(held) - 1)):
-            parts.append(_Part(held[:cut], begins))
+            parts.append(Part(held[:cut], begins))
             size, held, begins = size + cut, held[cut:], False
         if size >= CHUNK:
             yield parts
             parts, size = [], 0
     if parts:
         yield parts
-
-
-def _in_order(
-    chunks: Iterator[list[_Part]],
-    work: Callable[[list[_Part]], list[np.ndarray]],
-    workers: int,
-) -> Iterator[tuple[list[_Part], list[np.ndarray]]]:
-    """Each chunk with its result, in order; at most a few chunks a worker are held at once."""
-    waiting: deque[tuple[list[_Part], Future[list[np.ndarray]]]] = deque()
-    pool = ThreadPoolExecutor(workers, thread_name_prefix="tokenize")
-    try:
-        for parts in chunks:
-            waiting.append((parts, pool.submit(work, parts)))
-            if len(waiting) > 2 * workers:
-                parts, future = waiting.popleft()
-                yield parts, future.result()
-        while waiting:
-            parts, future = waiting.popleft()
-            yield parts, future.result()
-    finally:
-        pool.shutdown(cancel_futures=True)
 
 
 def _put_in_place(build: Path, path: Path) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from engine.corpora import add, get_tokenizer, preview, sources, statistics
+from engine.corpora import add, get_tokenizer, prepare, preview, sources, statistics
 from engine.errors import CorpusError
 from engine.lab import Lab
 
@@ -63,8 +63,12 @@ def test_token_counts(three: Lab) -> None:
     assert all(counts[text] == times for _, text, times in counted.frequent)
 
 
-def test_preview_is_what_training_sees(three: Lab) -> None:
+@pytest.mark.parametrize("prepared", [False, True])
+def test_preview_is_what_training_sees(three: Lab, prepared: bool) -> None:
+    """From the shards, or from the text alone, without writing anything."""
     tokenizer = get_tokenizer(three, "three", "bytes", 0)
+    if prepared:
+        prepare(three, "three", tokenizer)
     shown = preview(three, "three", tokenizer, 0, 1000)
     assert [token for token, _ in shown[: len(TEXTS[0])]] == list(TEXTS[0].encode())
     assert shown[len(TEXTS[0])] == (256, "<|endoftext|>")
@@ -72,3 +76,23 @@ def test_preview_is_what_training_sees(three: Lab) -> None:
     assert preview(three, "three", tokenizer, 5, 2) == shown[5:7]
     with pytest.raises(CorpusError, match="has no token 1000"):
         preview(three, "three", tokenizer, 1000)
+    assert [path for path in (three.corpus / "prepared").iterdir() if path.is_dir()] == (
+        [prepare(three, "three", tokenizer).path] if prepared else []
+    )
+
+
+def test_preview_reads_no_further_than_it_must(
+    lab: Lab, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A look into a corpus of gigabytes must not take minutes: what is broken far on is not met."""
+    source = tmp_path / "long.txt"
+    source.write_bytes(b"a line\n" * 5_000 + b"\xff")
+    monkeypatch.setattr("engine.corpora.addition.WHOLE", 100)
+    monkeypatch.setattr("engine.corpora.sources.PEEK", 100)
+    monkeypatch.setattr("engine.corpora.sources.BLOCK", 100)
+    monkeypatch.setattr("engine.corpora.preparation.CHUNK", 200)
+    add(lab, "long", [source])
+    tokenizer = get_tokenizer(lab, "long", "bytes", 0)
+    assert "".join(text for _, text in preview(lab, "long", tokenizer, 7, 7)) == "a line\n"
+    with pytest.raises(CorpusError, match="byte offset 35000"):
+        preview(lab, "long", tokenizer, 34_999, 9)
