@@ -10,6 +10,7 @@ import json
 import math
 import random
 from pathlib import Path
+from unittest.mock import patch
 
 from engine import events as ev
 from engine.config import Config
@@ -84,7 +85,8 @@ def make_run(
         if step % 50 == 0:
             writer(_evaluated(step, smooth + 0.12, time))
     for step in saves:
-        save_weights(folder.path, config, step, kind="final" if step == saves[-1] else "periodic")
+        kind = "final" if step == saves[-1] else "periodic"
+        save_weights(folder.path, config, step, kind, begun + 0.05 * step)
     _end(writer, folder, end, steps, begun)
     _settle(folder.path, begun, end, steps)
     return folder.path
@@ -120,9 +122,7 @@ def _end(writer: RunWriter, folder: RunFolder, end: str, steps: int, begun: floa
         writer(ev.Failed(step=steps, title="out of memory in the backward pass", time=time))
     elif end in ("completed", "stopped"):
         writer(
-            ev.Finished(
-                run=folder.name, step=steps, tokens=0, reason=end, seconds=1.0, time=time
-            )
+            ev.Finished(run=folder.name, step=steps, tokens=0, reason=end, seconds=1.0, time=time)
         )
     if end in ("running", "crashed"):
         writer.flush()
@@ -143,7 +143,9 @@ def _settle(path: Path, begun: float, end: str, steps: int) -> None:
     (path / "status.json").write_text(json.dumps(status))
 
 
-def save_weights(run_path: Path, config: Config, step: int, kind: str = "periodic") -> Path:
+def save_weights(
+    run_path: Path, config: Config, step: int, kind: str = "periodic", time: float = NOW - HOUR
+) -> Path:
     """A real checkpoint of an untrained model: loads, verifies, can be talked to."""
     import torch
 
@@ -168,8 +170,8 @@ def save_weights(run_path: Path, config: Config, step: int, kind: str = "periodi
         "data": {"epoch": step // 100, "index": step % 100, "seed": config.train.seed},
     }
     state = {"step": step, "tokens": step * 256, "lr": 3e-4, "best_val_loss": 2.0}
-    result = save(run_path, weights, training, state, meta, kind=kind, policy="all")
-    return result.path
+    with patch("time.time", lambda: time):
+        return save(run_path, weights, training, state, meta, kind=kind, policy="all").path
 
 
 def four_runs(lab: Lab) -> None:

@@ -1,29 +1,28 @@
 """The Runs screen: every run of the lab, sorted and filtered; any of them on one chart.
 
-The files are the truth. A worker looks at them every second and reads only what changed; what it
-found waits in a deque until `tick`, so that a slow disk never holds the interface.
+The files are the truth: runs of this app, of another process and finished ones are read alike,
+and only what changed is read again.
 """
 
 from __future__ import annotations
 
 import asyncio
-import time
-from collections import deque
+from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from textual import on
 from textual.app import ComposeResult
 from textual.containers import Horizontal, Vertical
 from textual.content import Content
-from textual.worker import get_current_worker
 
 from engine.errors import CheckpointError, EngineError
 from engine.text import visible
 from tui_lab.format import size, thousands
 from tui_lab.keys import bindings
 from tui_lab.screens import runs_charts, runs_rows
-from tui_lab.screens.base import LabScreen
 from tui_lab.screens.dialogs import Dialog
+from tui_lab.screens.looking import LookingScreen
 from tui_lab.widgets.filter_line import FilterLine
 from tui_lab.widgets.overlay import Overlay
 from tui_lab.widgets.pane import Pane, title
@@ -31,13 +30,10 @@ from tui_lab.widgets.table import Table
 
 if TYPE_CHECKING:
     from engine.runs import RunSummary
-    from tui_lab.app import LabApp
     from tui_lab.catalogue import Catalogue
     from tui_lab.comparison import Curve
 
 LETTERS = "ABCDEFGH"
-LOOK_EVERY = 1.0
-"""Seconds between looks at the files while the screen is shown."""
 QUANTITIES = ("loss", "validation", "learning rate", "gradient norm")
 AXES = ("steps", "tokens", "time")
 
@@ -50,7 +46,7 @@ EMPTY = (
 )  # fmt: skip
 
 
-class RunsScreen(LabScreen):
+class RunsScreen(LookingScreen):
     NAME = "runs"
     CSS_PATH = "runs.tcss"
     BINDINGS = bindings(NAME)
@@ -64,13 +60,10 @@ class RunsScreen(LabScreen):
         self.words: tuple[str, ...] = ()
         self.sort, self.down = "created", True
         self.quantity, self.axis = QUANTITIES[0], AXES[0]
-        self._found: deque[list[RunSummary] | EngineError] = deque()
         self._catalogue: Catalogue | None = None
         self._curves: dict[str, Curve] = {}
         self._values: dict[str, dict[str, Any]] = {}
         self._wanted: list[tuple[str, Any]] = []  # names and folders of the runs on the chart
-        self._looking = False
-        self._looked = -1e9
         self._known = False  # the first look has been taken
         self._grown = False  # a curve on the chart has new points
 
@@ -109,49 +102,24 @@ class RunsScreen(LabScreen):
 
     # Looking at the files.
 
-    def tick(self, app: LabApp) -> None:
-        if time.monotonic() - self._looked > LOOK_EVERY:
-            self.look()
-        if self._found:
-            self.take(self._found.pop())
-            self._found.clear()
-
-    def look(self) -> None:
-        """Start a look at the files, unless one is under way."""
-        if not self._looking:
-            self._looking = True
-            self._looked = time.monotonic()
-            self.run_worker(self._look, thread=True, group="look", exit_on_error=False)
-
-    def _look(self) -> None:
+    def read(self, stopped: Callable[[], bool]) -> list[RunSummary]:
         """In a thread: the runs, and the new points of those on the chart."""
         from tui_lab.catalogue import Catalogue
         from tui_lab.comparison import Curve, read_values
 
-        try:
-            self._catalogue = self._catalogue or Catalogue(self.lab_app.lab)
-            runs = self._catalogue.runs()
-            for name, path in list(self._wanted):
-                if get_current_worker().is_cancelled:
-                    return
-                curve = self._curves.get(name)
-                if curve is None or curve.path != path:
-                    curve = self._curves[name] = Curve(path)
-                    self._values[name] = read_values(path / "config.toml")
-                self._grown |= curve.poll()
-            self._found.append(runs)
-        except EngineError as error:
-            self._found.append(error)
-        except OSError as error:
-            self._found.append(CheckpointError(f"cannot read the runs: {error}"))
-        finally:
-            self._looking = False
+        self._catalogue = self._catalogue or Catalogue(self.lab_app.lab)
+        runs = self._catalogue.runs()
+        for name, path in list(self._wanted):
+            if stopped():
+                break
+            curve = self._curves.get(name)
+            if curve is None or curve.path != path:
+                curve = self._curves[name] = Curve(path)
+                self._values[name] = read_values(path / "config.toml")
+            self._grown |= curve.poll()
+        return runs
 
-    def take(self, found: list[RunSummary] | EngineError) -> None:
-        """Show what a look found."""
-        if isinstance(found, EngineError):
-            self.lab_app.show_error(found)
-            return
+    def take(self, found: list[RunSummary]) -> None:
         there = {run.name for run in found}
         self.marks = {name: letter for name, letter in self.marks.items() if name in there}
         first, self._known = not self._known, True
@@ -187,7 +155,7 @@ class RunsScreen(LabScreen):
         if wanted != self._wanted:
             self._wanted = wanted
             if any(name not in self._curves for name, _ in wanted):
-                self._looked = -1e9
+                self.look_soon()
         chart = self.query_one(Overlay)
         chart.show(runs_charts.overlay(chosen, self._curves, self.quantity, self.axis))
         pane = self.query_one("#details", Pane)
@@ -300,7 +268,7 @@ class RunsScreen(LabScreen):
 
     def action_resume(self) -> None:
         if self.selected is not None:
-            self.run_worker(self._resume(self.selected), exclusive=True, group="ask")
+            self.run_worker(partial(self._resume, self.selected), exclusive=True, group="ask")
 
     async def _resume(self, run: RunSummary) -> None:
         app = self.lab_app
@@ -331,7 +299,7 @@ class RunsScreen(LabScreen):
 
     def action_delete(self) -> None:
         if self.selected is not None:
-            self.run_worker(self._delete(self.selected), exclusive=True, group="ask")
+            self.run_worker(partial(self._delete, self.selected), exclusive=True, group="ask")
 
     async def _delete(self, run: RunSummary) -> None:
         from engine.checkpoints import delete_run

@@ -53,12 +53,16 @@ def overlay(
         legend=legend,
         empty=f"no {quantity} yet",
         y_format=(lambda value: f"{value:.1e}") if quantity == "learning rate" else _plain,
-        x_format=duration if axis == "time" else count,
+        x_format=_seconds if axis == "time" else count,
     )
 
 
 def _plain(value: float) -> str:
     return f"{value:.3g}"
+
+
+def _seconds(value: float) -> str:
+    return duration(value) if value else "0 s"
 
 
 def clip_name(name: str, width: int) -> str:

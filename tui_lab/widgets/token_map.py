@@ -28,16 +28,17 @@ CURSOR = Style(reverse=True, bold=True)
 
 @dataclass(frozen=True)
 class TokenPiece:
-    """One token: its id and what it spells (nothing for a special one)."""
+    """One token: its id and what it spells; a special one spells nothing and has a `label`."""
 
     token: int
     data: bytes
+    label: str = "end of text"
 
     @property
     def text(self) -> str:
         """What is drawn: text where the bytes are text, hex where they are part of a character."""
         if not self.data:
-            return "⟨end of text⟩"
+            return f"⟨{visible(self.label, lines=False)}⟩"
         try:
             text = self.data.decode()
         except UnicodeDecodeError:

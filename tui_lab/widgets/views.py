@@ -19,7 +19,7 @@ class Views(Widget):
 
     ALLOW_SELECT = False
     DEFAULT_CSS = """
-    Views { height: 1; }
+    Views { height: 1; color: $text-muted; }
     """
 
     current: reactive[str] = reactive("")
@@ -48,7 +48,7 @@ class Views(Widget):
 
     def render(self) -> Content:
         parts = [
-            (f" {name} ", "bold reverse" if name == self.current else "$text-muted")
+            (f" {name} ", "bold reverse $foreground" if name == self.current else "")
             for name in self.names
         ]
         return Content.assemble(*parts)
