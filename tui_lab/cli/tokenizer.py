@@ -128,7 +128,8 @@ def show(
     say(f"mean length  {facts['mean_bytes']} bytes (each token counted once)")
     say(f"digest       {tokenizer.digest}")
     for name, tokens in lists.items():
-        say()
+        if not on_terminal():
+            say()  # a drawn table brings its own space
         rows = [(token, _quoted(tokenizer.token_text(token)), lengths[token]) for token in tokens]
         table([f"{name} ids", "token", "bytes"], rows, right=(0, 2))
 
