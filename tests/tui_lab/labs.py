@@ -174,11 +174,12 @@ def save_weights(
         return save(run_path, weights, training, state, meta, kind=kind, policy="all").path
 
 
-def four_runs(lab: Lab) -> None:
+def four_runs(lab: Lab, *, weights: bool = True) -> None:
     """A finished run, one stopped half-way, one that failed, one whose process is gone."""
-    make_run(lab, "micro-docs", saves=(200, 400), hours_ago=50.2, level=1.5)
+    first, second = ((200, 400), (150, 200)) if weights else ((), ())
+    make_run(lab, "micro-docs", saves=first, hours_ago=50.2, level=1.5)
     make_run(
-        lab, "micro-docs-2", saves=(150, 200), steps=200, end="stopped", hours_ago=5.2, level=1.9,
+        lab, "micro-docs-2", saves=second, steps=200, end="stopped", hours_ago=5.2, level=1.9,
         optimizer__lr=3e-4, model__dropout=0.1, seed=2,
     )  # fmt: skip
     make_run(lab, "wide", end="failed", steps=120, hours_ago=3.2, level=2.2, seed=3, preset="char")

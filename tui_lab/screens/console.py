@@ -234,14 +234,15 @@ class ConsoleScreen(LabScreen):
         self.prompt.action_newline()
 
     def action_cancel(self) -> None:
-        """Cancel what is coming; with nothing coming, go between the text field and the text."""
+        """Cancel what is coming; with nothing coming, leave the field, so that letters are keys."""
         if (generation := self.conversation.cancel()) is not None:
             self.transcript.end(generation)
             self._show_status()
-        elif self.focused is self.prompt:
-            self.transcript.focus()
         else:
-            self.prompt.focus()
+            self.transcript.focus()
+
+    def action_write(self) -> None:
+        self.prompt.focus()
 
     def _drain(self) -> None:
         news = self.conversation.drain()

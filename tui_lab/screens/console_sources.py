@@ -41,7 +41,8 @@ def describe(info) -> Source:
     parts = [f"val {number(info.val_loss)}"] if info.val_loss is not None else []
     if info.best:
         parts.append("best")
-    parts.append(ago(max(0.0, time.time() - info.time)))
+    age = ago(max(0.0, time.time() - info.time))
+    parts.append(age if age == "now" else f"{age} ago")
     return Source(
         str(info.path), f"{info.run} @ {thousands(info.step)}", " · ".join(part for part in parts)
     )

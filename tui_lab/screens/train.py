@@ -144,9 +144,11 @@ class TrainScreen(LabScreen):
         return None
 
     def action_toggle_pause(self) -> None:
-        if self._live():
+        if run := self._live():
             trainer = self.lab_app.trainer
-            trainer.put(Resume() if trainer.paused else Pause())
+            resume = trainer.paused or run.status == "paused"  # the run also pauses by itself
+            trainer.put(Resume() if resume else Pause())
+            run.ask("" if resume else "pausing")
 
     def action_single_step(self) -> None:
         if self._live():
@@ -158,10 +160,12 @@ class TrainScreen(LabScreen):
                 self.lab_app.notify_safe("save.policy is none: nothing is kept", severity="warning")
                 return
             self.lab_app.trainer.put(SaveNow())
+            run.ask("saving")
 
     def action_evaluate(self) -> None:
-        if self._live():
+        if run := self._live():
             self.lab_app.trainer.put(EvalNow())
+            run.ask("evaluating")
 
     def action_sample(self) -> None:
         if (run := self._live()) and run.config:
@@ -173,6 +177,7 @@ class TrainScreen(LabScreen):
                 max_tokens=told.max_tokens,
             )
             self.lab_app.trainer.put(Sample(told.prompts[0] if told.prompts else "\n", params))
+            run.ask("sampling")
 
     def action_learning_rate(self) -> None:
         if run := self._live():

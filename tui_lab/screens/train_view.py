@@ -44,6 +44,8 @@ def _phase(run: RunState, unicode: bool) -> list[Piece]:
         pieces.append(("   ", ""))
     elif run.status == "paused":
         pieces.append(("paused   ", "warning"))
+    if run.asked and not run.phase:
+        pieces.append((f"{run.asked} after this step   ", "warning"))
     pieces.append((f"{fmt.thousands(run.step)} / {fmt.thousands(run.max_steps)}  ", "text"))
     pieces += meter(run.progress, 10, unicode)
     pieces.append((f" {fmt.percent(run.progress)}", "text"))
@@ -132,13 +134,9 @@ def _memory(run: RunState, width: int, unicode: bool) -> list[Row]:
     of = f" / {total}" if total else ""
     rows: list[Row] = [("memory" if on_host else "VRAM", (f"{used}{of}", "text"))]
     share = stats.used / stats.total if stats.total else 0.0
-    rows.append(
-        (
-            "",
-            *meter(share, 8 if width >= 32 else 4, unicode),
-            (f" peak {fmt.size(stats.peak)}", "muted"),
-        )
-    )
+    peak = f" peak {fmt.size(stats.peak)}"
+    bar = max(3, min(8, width - 13 - len(peak)))
+    rows.append(("", *meter(share, bar, unicode), (peak, "muted")))
     if stats.reserved is not None:
         rows.append(("", (f"reserved {fmt.size(stats.reserved)}", "muted")))
     facts = [
