@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import TYPE_CHECKING
 
 import torch
@@ -15,12 +14,13 @@ from engine.checkpoints.load import load_training, load_weights
 from engine.config import Config
 from engine.data import Batches
 from engine.device import needs_scaler
-from engine.errors import CheckpointError, ConfigError
+from engine.errors import CheckpointError
 from engine.keeper import Keeper, restore_training
 from engine.meter import Meter
 from engine.model import GPT
 from engine.objectives import Pretrain
 from engine.optim import build_optimizer
+from engine.planner import count_steps
 from engine.progress import Progress
 from engine.runs import RunFolder
 from engine.trainer import Parts, Trainer
@@ -30,25 +30,6 @@ if TYPE_CHECKING:
 
 STOP_FILE = "stop"
 """A file of this name in the run's `control/` folder ends the run, with its state saved."""
-
-
-def count_steps(config: Config, n_windows: int) -> int:
-    """The run's length in optimiser steps: the shortest of the lengths that are set."""
-    train = config.train
-    windows_per_step = train.batch_size * train.accumulate
-    lengths = []
-    if train.max_steps:
-        lengths.append(train.max_steps)
-    if train.epochs:
-        lengths.append(math.ceil(train.epochs * n_windows / windows_per_step))
-    if train.max_tokens:
-        tokens_per_step = windows_per_step * config.model.context_length
-        lengths.append(math.ceil(train.max_tokens / tokens_per_step))
-    if not lengths:
-        raise ConfigError(
-            "the run has no length", "set train.max_steps, train.epochs or train.max_tokens"
-        )
-    return max(1, min(lengths))
 
 
 def assemble(
@@ -99,6 +80,8 @@ def assemble(
         facts,
         resumed_from.path if resumed_from else None,
     )
+    total_steps = count_steps(config, len(material.train))
+    assert total_steps is not None  # the windows are counted
     parts = Parts(
         config=config,
         model=model,
@@ -115,7 +98,7 @@ def assemble(
         keeper=keeper,
         meter=Meter(device, flops_per_token(config.model, vocab_size), machine.peak_flops),
         stop_file=stop_file.exists,
-        total_steps=count_steps(config, len(material.train)),
+        total_steps=total_steps,
     )
     return Trainer(folder.name, parts, emit, inbox, progress)
 

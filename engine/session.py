@@ -187,9 +187,9 @@ class Machine:
     def __init__(self, config: Config) -> None:
         import torch
 
-        from engine import device
+        from engine import device, machine
 
-        self.threads = config.train.threads or os.cpu_count() or 1
+        self.threads = config.train.threads or machine.cores()
         torch.set_num_threads(self.threads)
         self.device = device.choose_device(config.train.device)
         self.precision = device.choose_precision(self.device, config.train.precision)
@@ -275,5 +275,3 @@ def _started(
         host=socket.gethostname(),
         resumed=resumed,
     )
-
-

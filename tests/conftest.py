@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -23,6 +24,16 @@ def small_text(lines: int = 400, seed: int = 7) -> str:
     return "".join(
         " ".join(rng.choice(WORDS) for _ in range(rng.randint(4, 12))) + ".\n" for _ in range(lines)
     )
+
+
+@pytest.fixture(autouse=True, scope="session")
+def no_user_files(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Neither the developer's settings and caches are read, nor are they written."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("CACHE", "CONFIG"):
+            patch.setenv(f"TUI_LAB_{name}_DIR", str(tmp_path_factory.mktemp(name.lower())))
+        patch.delenv("TUI_LAB_DIR", raising=False)
+        yield
 
 
 @pytest.fixture

@@ -60,7 +60,10 @@ def say_json(value: Any) -> None:
 
 
 def table(headers: Sequence[str], rows: Iterable[Sequence[Any]], right: Sequence[int] = ()) -> None:
-    """A table: drawn by Rich on a terminal, tab-separated when piped. `right`: columns of numbers."""
+    """A table: drawn by Rich on a terminal, tab-separated when piped.
+
+    `right`: indices of the columns of numbers.
+    """
     cells = [[visible(str(cell), lines=False) for cell in row] for row in rows]
     if not on_terminal():
         for row in [list(headers), *cells]:
