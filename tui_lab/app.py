@@ -8,13 +8,14 @@ from __future__ import annotations
 import importlib
 import time
 from collections.abc import Callable, Iterable
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from textual.app import App, SystemCommand
 from textual.screen import Screen
 
 from engine.errors import EngineError
-from engine.events import Event, SampleDone, TokenGenerated
+from engine.events import Event, RunStarted, SampleDone, TokenGenerated
 from engine.lab import Lab
 from engine.text import visible
 from tui_lab import keys, themes
@@ -169,8 +170,21 @@ class LabApp(Leaving, App[int]):
                 self._listeners.get(event.request, _nobody)(event)
             if self.run_state is not None:
                 self.run_state.apply(event)
+                if isinstance(event, RunStarted) and event.resumed:
+                    self._recall(self.run_state, Path(event.path))
         if self.leave_when_done and not self.trainer.active and not events:
             self.exit(0)
+
+    def _recall(self, run: RunState, path: Path) -> None:
+        """Put a resumed run's past before what it says from now on."""
+
+        def read() -> None:
+            from tui_lab.history import past_events
+
+            past = past_events(path)
+            self.call_from_thread(run.preload, past)
+
+        self.run_worker(read, thread=True, group="history", exit_on_error=False)
 
     def _tick(self) -> None:
         screen = next(iter(self.screen_stack), None)  # none while the app closes

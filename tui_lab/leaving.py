@@ -82,7 +82,7 @@ class Leaving:
             self.stop_run()
             self.leave_when_done = True
         elif answer == "keep":
-            if self.trainer.paused:
+            if self.trainer.paused or (self.run_state and self.run_state.status == "paused"):
                 self.trainer.put(Resume())
             self.exit(KEEP_TRAINING)
 
@@ -91,4 +91,4 @@ class Leaving:
         self.trainer.put(Stop(save=True))
         if self.run_state is not None:
             self.run_state.stopping = True
-            self.run_state.version += 1
+            self.run_state.ask("stopping")

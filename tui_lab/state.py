@@ -82,6 +82,7 @@ class RunState:
         self.finished: ev.Finished | None = None
         self.failed: ev.Failed | None = None
         self.stopping = False
+        self.asked = ""  # what somebody asked for and the run has not done yet
         self.series = Series()
         self.validation: list[tuple[float, float]] = []
         self.marks: list[Mark] = []
@@ -148,6 +149,11 @@ class RunState:
         every = self.config.train.log_every if self.config else 1
         return min(200, max(10, self.max_steps // (every * 60)))
 
+    def ask(self, what: str) -> None:
+        """Remember what was asked for until the run answers: steps can be slow."""
+        self.asked = what
+        self.version += 1
+
     def apply(self, event: ev.Event) -> None:
         """Take one event in. Kinds that this version does not know change nothing but the time."""
         self.version += 1
@@ -171,6 +177,8 @@ class RunState:
                 self._score(event)
             elif isinstance(event, ev.CheckpointSaved) and event.step <= start:
                 self._mark(event.step, "saved")
+            elif getattr(event, "command", "") == "SetLearningRate" and event.step <= start:
+                self._mark(event.step, "rate")
         for name in ("step", "loss", "lr", "grad_norm", "rate"):
             getattr(self.series, name).extend(getattr(now_series, name))
         for loss, norm in zip(now_series.loss, now_series.grad_norm, strict=True):
@@ -237,6 +245,7 @@ class RunState:
         self._log(event, "info", f"saved step {event.step} ({event.kind})")
 
     def _on_control_applied(self, event: ev.ControlApplied) -> None:
+        self.asked = ""
         by = "" if event.who == "user" else f" (by {event.who})"
         if event.command == "SetLearningRate":
             self._mark(event.step, "rate")

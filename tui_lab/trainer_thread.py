@@ -14,7 +14,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any
 
-from engine.control import Command, Inbox, Pause, Resume
+from engine.control import Command, Inbox, Pause, Resume, Step
 from engine.errors import EngineError
 from engine.events import Event, Failed, Finished
 
@@ -54,8 +54,8 @@ class TrainerThread:
 
     def put(self, command: Command, who: str = "user") -> None:
         """Tell the run something; it takes effect at the next step boundary."""
-        if isinstance(command, Pause | Resume):
-            self._wants_pause = isinstance(command, Pause)
+        if isinstance(command, Pause | Resume | Step):
+            self._wants_pause = not isinstance(command, Resume)
         self._inbox.put(command, who)
 
     def wait(self, seconds: float) -> bool:

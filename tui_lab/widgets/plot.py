@@ -57,7 +57,7 @@ def curve_cells(x: Sequence[float], y: Sequence[float], view: View) -> np.ndarra
 
 
 def _column_ranges(column: np.ndarray, y: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]:
-    """Lowest and highest y of each column, joined to its left neighbour; NaN where there is none."""
+    """Lowest and highest y of each column, joined to its left neighbour; NaN where none is."""
     low, high = np.full(count, np.nan), np.full(count, np.nan)
     good = np.isfinite(y)
     breaks = np.cumsum(~good)[good]  # points with different counts have a gap between them
