@@ -158,6 +158,7 @@ CHECKPOINTS_KEYS = (
 CONSOLE_KEYS = (
     Key("generate", "enter", "generate", "Go on with the prompt", "console", "generate"),
     Key("cancel", "escape", "cancel", "Cancel; idle: leave the field", "console", "cancel"),
+    Key("prompt", "p,i", "prompt", "Back to the prompt", "console", "write", False),
     Key("source", "ctrl+o", "checkpoint", "Choose what to talk to", "console", "choose"),
     Key("repeat", "ctrl+r,r", "repeat", "Again, with the same seed", "console", "repeat"),
     Key("reuse", "ctrl+t,u", "reuse", "Its prompt and settings back", "console", "reuse"),

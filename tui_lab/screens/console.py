@@ -211,11 +211,16 @@ class ConsoleScreen(LabScreen):
             number=self._count + 1,
             request=self._request(),
             reference=source.reference,
-            label=source.label,
+            label=self._label(source),
             prompt=prompt,
             params=params,
             asked=self._clock(),
         )
+
+    def _label(self, source: Source) -> str:
+        run = self.lab_app.run_state
+        live = source == LIVE and run is not None
+        return f"{source.label} @ {run.step}" if live else source.label
 
     def _begin(self, generation: Generation) -> None:
         try:

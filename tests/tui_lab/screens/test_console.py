@@ -138,8 +138,11 @@ async def test_escape_with_nothing_coming_leaves_the_field_so_that_keys_work(pil
     assert screen.focused is screen.prompt
     await pilot.press("escape")
     assert screen.focused is screen.transcript
-    await pilot.press("escape")
+    await pilot.press("escape", "escape")
+    assert screen.focused is screen.transcript, "a second one does not lead back into the field"
+    await pilot.press("p")
     assert screen.focused is screen.prompt
+    assert screen.prompt.text == ""
 
 
 async def test_up_and_down_recall_prompts_and_they_outlive_the_app(pilot, lab: Lab):
