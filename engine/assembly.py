@@ -20,10 +20,11 @@ from engine.meter import Meter
 from engine.model import GPT
 from engine.objectives import Pretrain
 from engine.optim import build_optimizer
+from engine.parts import Parts
 from engine.planner import count_steps
 from engine.progress import Progress
 from engine.runs import RunFolder
-from engine.trainer import Parts, Trainer
+from engine.trainer import Trainer
 
 if TYPE_CHECKING:
     from engine.session import Machine, Material

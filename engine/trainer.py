@@ -8,53 +8,23 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable
-from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from engine import control, events
-from engine.config import Config
-from engine.data import Batches, Windows
 from engine.errors import EngineError
 from engine.evaluation import evaluate
 from engine.events import Emit
 from engine.generation.generate import generate
 from engine.generation.params import SamplingParams
-from engine.keeper import Keeper
-from engine.meter import Meter
-from engine.objectives import Pretrain
+from engine.parts import Parts
 from engine.progress import Progress
 from engine.schedule import learning_rate
-from engine.tokenizers import Tokenizer
 
 NONFINITE_LIMIT = 3
 """Steps in a row without a finite loss or gradient after which the run pauses by itself."""
-
-
-@dataclass
-class Parts:
-    """What a run is made of; put together by `engine.session`."""
-
-    config: Config
-    model: nn.Module  # the plain module: checkpoints, evaluation and samples use it
-    step_model: nn.Module  # what a step runs: the same, perhaps compiled
-    objective: Pretrain
-    optimizer: torch.optim.Optimizer
-    scaler: torch.amp.GradScaler | None  # for float16 alone
-    batches: Batches
-    val_windows: Windows | None
-    tokenizer: Tokenizer
-    device: torch.device
-    precision: str
-    autocast: Callable[[], AbstractContextManager[Any]]
-    keeper: Keeper
-    meter: Meter
-    stop_file: Callable[[], bool]
-    total_steps: int
 
 
 @dataclass

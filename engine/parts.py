@@ -1,0 +1,40 @@
+"""What a run is made of: the parts that `engine.assembly` builds and `engine.trainer` drives."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import nn
+
+from engine.config import Config
+from engine.data import Batches, Windows
+from engine.keeper import Keeper
+from engine.meter import Meter
+from engine.objectives import Pretrain
+from engine.tokenizers import Tokenizer
+
+
+@dataclass
+class Parts:
+    """One run's network, optimiser, data and device, ready for its first step."""
+
+    config: Config
+    model: nn.Module  # the plain module: checkpoints, evaluation and samples use it
+    step_model: nn.Module  # what a step runs: the same, perhaps compiled
+    objective: Pretrain
+    optimizer: torch.optim.Optimizer
+    scaler: torch.amp.GradScaler | None  # for float16 alone
+    batches: Batches
+    val_windows: Windows | None
+    tokenizer: Tokenizer
+    device: torch.device
+    precision: str
+    autocast: Callable[[], AbstractContextManager[Any]]
+    keeper: Keeper
+    meter: Meter
+    stop_file: Callable[[], bool]
+    total_steps: int
