@@ -49,7 +49,7 @@ def corpus_row(entry: CorpusEntry, prepared: Sequence[PreparedFacts]) -> Row:
     return Row(
         entry.name,
         (
-            Cell(entry.name, "strong" if entry.own else ""),
+            entry.name,
             size(entry.bytes) if entry.bytes else "–",
             state,
             Cell(entry.licence or "–", "muted"),

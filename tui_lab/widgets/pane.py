@@ -16,6 +16,7 @@ from textual.scroll_view import ScrollView
 from textual.strip import Strip
 
 from engine.text import visible
+from tui_lab.widgets.plain import plain
 
 Piece = tuple[str, str]
 Line = tuple[Piece, ...]
@@ -115,7 +116,8 @@ class Pane(ScrollView, can_focus=True):
     def _arrange(self) -> None:
         width = max(8, self.size.width - 1)
         safe = [
-            tuple((visible(text, lines=False), tone) for text, tone in line) for line in self.lines
+            tuple((plain(visible(text, lines=False), self.app), tone) for text, tone in line)
+            for line in self.lines
         ]
         self._flowed = [part for line in safe for part in flow(line, width)]
         self.virtual_size = Size(self.size.width, len(self._flowed))

@@ -23,6 +23,7 @@ from textual.scroll_view import ScrollView
 from textual.strip import Strip
 
 from engine.text import visible
+from tui_lab.widgets.plain import plain
 
 GAP = 2
 GUTTER = 2
@@ -252,7 +253,7 @@ class Table(ScrollView, can_focus=True):
             name = "table--cursor" if self.has_focus else "table--rest"
             full = self.get_component_rich_style(name)
             over = Style(bold=True, bgcolor=full.bgcolor)  # over the tones, which keep their colour
-        segments = [Segment("▸ " if at_cursor else "  ", base + over)]
+        segments = [Segment(plain("▸ ", self.app) if at_cursor else "  ", base + over)]
         for at, (column, wide) in enumerate(self._widths.items()):
             cell = self.rows[index].cells[column]
             text, tone = (cell.text, cell.tone) if isinstance(cell, Cell) else (cell, "")
@@ -262,7 +263,7 @@ class Table(ScrollView, can_focus=True):
             if at:
                 segments.append(Segment(" " * GAP, base + over))
             shown = clip(visible(text, lines=False), wide, self.columns[column].right)
-            segments.append(Segment(shown, style + over))
+            segments.append(Segment(plain(shown, self.app), style + over))
         return self._strip(segments, width, base + over)
 
     def _header(self, style: Style) -> list[Segment]:
@@ -274,7 +275,8 @@ class Table(ScrollView, can_focus=True):
                 label = f"{label} {'▼' if self.sorted_by[1] else '▲'}"
             if at:
                 segments.append(Segment(" " * GAP, style))
-            segments.append(Segment(clip(label, wide, column.right), style))
+            shown = plain(clip(label, wide, column.right), self.app)
+            segments.append(Segment(shown, style))
         return segments
 
     def _strip(self, segments: list[Segment], width: int, style: Style) -> Strip:

@@ -1,7 +1,7 @@
 """Text cut into tokens, as the model sees it: every boundary shows, with or without colour.
 
 Neighbouring tokens alternate in background and underline; without colour a bar stands between
-them. It is given the bytes of each token and knows no tokenizer.
+them, as it does where there are but 16. It is given the bytes of each token and knows no tokenizer.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from textual.scroll_view import ScrollView
 from textual.strip import Strip
 
 from engine.text import visible
+from tui_lab.widgets.plain import plain
 
 CURSOR = Style(reverse=True, bold=True)
 
@@ -154,7 +155,8 @@ class TokenMap(ScrollView, can_focus=True):
         self._tell()
 
     def _arrange(self) -> None:
-        bar = "|" if self.app.no_color else ""
+        few = self.app.no_color or self.app.console.color_system in (None, "standard")
+        bar = "|" if few else ""
         self._lines = lay_out(self.pieces, max(8, self.size.width - 1), bar)
         self._line_of = {}
         for number, line in enumerate(self._lines):
@@ -207,7 +209,7 @@ class TokenMap(ScrollView, can_focus=True):
             style = base + (bar if part.index < 0 else odd if part.index % 2 else even)
             if part.index == self.cursor and self.has_focus:
                 style += CURSOR
-            segments.append(Segment(part.text, style))
+            segments.append(Segment(plain(part.text, self.app), style))
         return Strip(segments).adjust_cell_length(width, base)
 
     def action_step(self, by: int) -> None:
