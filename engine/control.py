@@ -103,10 +103,9 @@ class Inbox:
         """Sleep until something comes, at most `seconds`; says whether something is there."""
         return self._filled.wait(seconds)
 
-    @property
-    def stop_requested(self) -> bool:
-        """Whether a Stop waits: long work between steps (evaluation, sampling) ends early."""
-        return any(isinstance(command, Stop) for command, _ in tuple(self._commands))
+    def holds(self, kind: type[Command]) -> bool:
+        """Whether a command of this kind waits: long work between steps asks, without taking."""
+        return any(isinstance(command, kind) for command, _ in tuple(self._commands))
 
     def is_cancelled(self, request: str) -> bool:
         return request in self._cancelled

@@ -18,7 +18,7 @@ from engine.errors import EngineError
 from engine.evaluation import evaluate
 from engine.events import Emit
 from engine.generation.generate import generate
-from engine.generation.params import SamplingParams
+from engine.generation.params import pinned_params
 from engine.parts import Parts
 from engine.progress import Progress
 from engine.schedule import learning_rate
@@ -42,6 +42,7 @@ class Trainer:
     ending: str = ""  # why the run ends, once it does
     save_at_end: bool = True
     evaluated_at: int = -1
+    phase: str = ""
 
     def train(self) -> events.Finished:
         """Train until the configured length is reached or someone asks to stop."""
@@ -185,7 +186,7 @@ class Trainer:
             device=parts.device,
             precision=parts.precision,
             max_tokens=max_tokens,
-            should_stop=self.must_leave,
+            should_stop=self.rest,
             progress=lambda done, total: self.emit(
                 events.EvalProgress(step=step, done=done, total=total)
             ),
@@ -215,13 +216,7 @@ class Trainer:
     def sample_pinned(self) -> None:
         """Continue the configured prompts, always from the same seed."""
         settings = self.parts.config.sample
-        params = SamplingParams(
-            temperature=settings.temperature,
-            top_k=settings.top_k,
-            top_p=settings.top_p,
-            max_tokens=settings.max_tokens,
-            seed=settings.seed,
-        )
+        params = pinned_params(settings)
         for prompt in settings.prompts:
             self.sample(control.Sample(prompt, params))
 
@@ -239,7 +234,12 @@ class Trainer:
                 asked.prompt,
                 asked.params,
                 device=parts.device,
-                should_stop=lambda: self.must_leave() or self.inbox.is_cancelled(request),
+                # A conversation with the live weights is finished before a pause begins.
+                should_stop=(
+                    (lambda: self.must_leave() or self.inbox.is_cancelled(request))
+                    if request
+                    else self.rest
+                ),
             ):
                 count, reason = count + 1, token.reason or reason
                 pieces.append(token.text)
@@ -280,8 +280,11 @@ class Trainer:
 
     # What people ask for ------------------------------------------------------------------------
 
-    def obey(self) -> None:
-        """Apply what waits in the inbox; while paused, wait here for more."""
+    def obey(self, *, inside: bool = False) -> None:
+        """Apply what waits in the inbox; while paused, wait here for more.
+
+        `inside` an evaluation a single step ends the wait and is taken afterwards.
+        """
         if self.parts.stop_file():
             self.end("stop file")
         while True:
@@ -290,7 +293,7 @@ class Trainer:
             if self.ending or not self.paused:
                 return
             if self.steps_granted:
-                self.steps_granted -= 1
+                self.steps_granted -= not inside
                 return
             if self.parts.stop_file():
                 self.end("stop file")
@@ -301,6 +304,7 @@ class Trainer:
     def apply(self, command: control.Command, who: str) -> None:
         """One command, recorded with its effect."""
         before = after = ""
+        step = self.progress.step
         match command:
             case control.Pause():
                 before, after = self.state_word(), "paused"
@@ -330,11 +334,8 @@ class Trainer:
         if isinstance(command, control.Sample) and command.request:
             return  # a conversation with the live weights is not an event of the run
         name = type(command).__name__
-        self.emit(
-            events.ControlApplied(
-                step=self.progress.step, command=name, before=before, after=after, who=who
-            )
-        )
+        said = events.ControlApplied(step=step, command=name, before=before, after=after, who=who)
+        self.emit(said)
 
     def state_word(self) -> str:
         return "paused" if self.paused else "training"
@@ -355,12 +356,21 @@ class Trainer:
         self.ending = self.ending or reason
 
     def must_leave(self) -> bool:
-        """Whether long work between two steps should end early."""
-        return bool(self.ending) or self.inbox.stop_requested
+        """Asked inside long work between two steps: whether it should end early."""
+        return bool(self.ending) or self.inbox.holds(control.Stop)
+
+    def rest(self) -> bool:
+        """As `must_leave`, and a pause that waits is kept right here."""
+        if not self.paused and self.inbox.holds(control.Pause) and not self.must_leave():
+            phase = self.phase
+            self.obey(inside=True)
+            self.say_phase(phase)
+        return self.must_leave()
 
     def say_phase(self, phase: str) -> None:
         if phase == "training" and self.paused:
             phase = "paused"
+        self.phase = phase
         self.emit(events.Phase(phase=phase, step=self.progress.step))
 
     def alert(self, level: str, title: str, hint: str = "") -> None:

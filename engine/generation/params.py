@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, fields
 from typing import ClassVar
 
+from engine.config.schema import SampleConfig
 from engine.errors import InputError
 
 
@@ -52,3 +53,9 @@ class SamplingParams:
 
 
 PARAM_NAMES = tuple(f.name for f in fields(SamplingParams))
+
+
+def pinned_params(sample: SampleConfig) -> SamplingParams:
+    """The settings of a run's own samples, as its configuration has them."""
+    shared = {name: getattr(sample, name) for name in PARAM_NAMES if hasattr(sample, name)}
+    return SamplingParams(**shared)

@@ -55,9 +55,9 @@ def test_the_inbox_keeps_order_across_threads_and_wakes_who_waits() -> None:
     threading.Timer(0.05, inbox.put, [control.Pause(), "app"]).start()
     assert inbox.wait(5.0)
     inbox.put(control.Stop(), "signal")
-    assert inbox.stop_requested
+    assert inbox.holds(control.Stop) and not inbox.holds(control.Resume)
     assert inbox.take() == [(control.Pause(), "app"), (control.Stop(), "signal")]
-    assert inbox.take() == [] and not inbox.stop_requested and not inbox.wait(0)
+    assert inbox.take() == [] and not inbox.holds(control.Stop) and not inbox.wait(0)
 
 
 def test_a_cancelled_sample_is_known_by_its_request_alone() -> None:

@@ -147,6 +147,33 @@ def test_single_steps_stop_again_by_themselves(small_lab: Lab) -> None:
     assert steps_when_idle == [5] and len(run.losses()) == 8
 
 
+def test_a_pause_and_a_stop_take_effect_inside_an_evaluation(small_lab: Lab) -> None:
+    """The pause holds it, a sample is answered meanwhile, and the stop ends it without a result."""
+    run = Run()
+    asked = {4: control.Pause(), 8: control.Stop()}  # by windows scored, four in a batch
+
+    def emit(event: events.Event) -> None:
+        run.emit(event)
+        if isinstance(event, events.EvalProgress) and event.done in asked:
+            run.inbox.put(asked.pop(event.done), "test")
+        if isinstance(event, events.Paused):
+            run.inbox.put(control.Sample("the ", request="r"))
+            run.inbox.put(control.Resume())
+
+    finished = run_training(small_lab, tiny_config(), emit=emit, inbox=run.inbox)
+    kinds = [type(event) for event in run.seen]
+    held, answered, resumed = (
+        kinds.index(kind) for kind in (events.Paused, events.TokenGenerated, events.Resumed)
+    )
+    first_eval = next(
+        index
+        for index, event in enumerate(run.seen)
+        if isinstance(event, events.Phase) and event.phase == "evaluating"
+    )
+    assert first_eval < held < answered < resumed
+    assert (finished.step, finished.reason) == (4, "stopped") and not run.of(events.EvalDone)
+
+
 def test_accumulation_is_one_larger_batch(small_lab: Lab) -> None:
     weights = []
     for batch_size, accumulate in ((8, 1), (2, 4)):
