@@ -47,7 +47,7 @@ def run_headless(
     def body() -> None:
         try:
             outcome["finished"] = work(queue.append, inbox)
-        except BaseException as error:  # noqa: BLE001 - carried to the main thread, raised there
+        except BaseException as error:
             outcome["error"] = error
         finally:
             done.set()
@@ -134,5 +134,3 @@ def make_listener(*, as_json: bool, show_samples: bool) -> Listener:
     from tui_lab.progress import LineListener
 
     return LineListener(show_samples)
-
-

@@ -69,7 +69,7 @@ def override(config: Config, overrides: Mapping[str, Any]) -> Config:
     """`config` with overrides on top, by the rule of lengths that `resolve` states."""
     values = dict(overrides)
     if any(key in values for key in LENGTHS):
-        values = {key: 0 for key in LENGTHS} | values
+        values = dict.fromkeys(LENGTHS, 0) | values
     return config.with_values(values)
 
 
