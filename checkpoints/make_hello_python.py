@@ -10,6 +10,7 @@ evaluated and inspected, but not resumed.
 from __future__ import annotations
 
 import shutil
+import socket
 import sys
 import tempfile
 from pathlib import Path
@@ -57,8 +58,12 @@ def main() -> None:
         shutil.rmtree(trained.path)
         save(run_path, half, None, None, found.meta, kind="final")
         shutil.rmtree(run_path / "control", ignore_errors=True)
-        for private in ("lock", "status.json", "log.txt"):
+        for private in ("run.lock", "log.txt"):
             (run_path / private).unlink(missing_ok=True)
+        for name in ("events.jsonl", "status.json", "run.json"):
+            path = run_path / name
+            text = path.read_text().replace(f"{lab.root}/", "")
+            path.write_text(text.replace(f'"{socket.gethostname()}"', '"elsewhere"'))
         size = sum(path.stat().st_size for path in run_path.rglob("*") if path.is_file())
         if size > LIMIT:
             raise SystemExit(f"{NAME} has {size} bytes, more than {LIMIT}")
