@@ -1,0 +1,89 @@
+"""How soon a key is answered while both cores train: from the press to the answer on the screen.
+
+    python -m benchmarks.key_latency [--presses 204]
+
+The app trains preset `micro` in a real pseudo-terminal of 120×36. Keys that change the screen are
+pressed at random moments; each is answered when a text that only its answer has was read. The
+first round makes screens that did not exist yet, and is told apart.
+"""
+
+from __future__ import annotations
+
+import argparse
+import random
+import statistics
+import tempfile
+import time
+from pathlib import Path
+
+from benchmarks.report import machine_facts, write_result
+from benchmarks.terminal import Terminal
+from benchmarks.ui_cost import SCRIPT, make_lab
+
+LIMIT = 0.100
+ROUND = (
+    # key, what its answer shows
+    ("4", "temperature"),
+    ("\x0f", "Talk to"),  # ctrl+o
+    ("\x1b", "temperature"),
+    ("?", "All keys"),
+    ("\x1b", "temperature"),
+    ("1", "validation"),
+)
+
+
+def press(terminal: Terminal, key: str, answer: str) -> float:
+    place = terminal.mark()
+    pressed = terminal.send(key)
+    return terminal.wait_for(answer, after=place, seconds=20) - pressed
+
+
+def measure(presses: int) -> dict[str, object]:
+    rng = random.Random(1)
+    rounds = -(-presses // len(ROUND))
+    first: list[float] = []
+    seconds: list[float] = []
+    slowest: dict[str, float] = {}
+    with tempfile.TemporaryDirectory() as folder:
+        lab = make_lab(Path(folder), 1_000_000)
+        environment = {"TUI_LAB_CONFIG_DIR": str(lab.root / "config")}
+        command = [SCRIPT, "--start", "micro"]
+        with Terminal(command, cwd=lab.root, environment=environment) as terminal:
+            terminal.wait_for("training", seconds=120)
+            time.sleep(5)
+            for number in range(rounds + 1):
+                for key, answer in ROUND:
+                    time.sleep(rng.uniform(0.1, 0.4))
+                    taken = press(terminal, key, answer)
+                    (seconds if number else first).append(taken)
+                    if number:
+                        slowest[repr(key)] = max(taken, slowest.get(repr(key), 0.0))
+                    if key == "4" and not number:
+                        terminal.send("\x1b")  # out of the prompt: letters are keys
+    seconds.sort()
+    return {
+        "presses": len(seconds),
+        "p50": statistics.median(seconds),
+        "p99": seconds[min(len(seconds) - 1, int(len(seconds) * 0.99))],
+        "worst": seconds[-1],
+        "first_time": first,
+        "slowest_by_key": slowest,
+        "seconds": seconds,
+        "limit": LIMIT,
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--presses", type=int, default=204)
+    result = machine_facts() | measure(parser.parse_args().presses)
+    p50, p99, worst = (result[name] * 1000 for name in ("p50", "p99", "worst"))
+    print(
+        f"a key while training: p50 {p50:.0f} ms, p99 {p99:.0f} ms "
+        f"(at most {LIMIT * 1000:.0f}), worst {worst:.0f} ms, {result['presses']} presses"
+    )
+    write_result("key-latency", result)
+
+
+if __name__ == "__main__":
+    main()
