@@ -12,11 +12,14 @@ from pathlib import Path
 from engine.checkpoints import CheckpointInfo, list_checkpoints
 from engine.checkpoints.find import run_folders
 from engine.checkpoints.layout import checkpoint_folders
-from engine.lab import Lab
+from engine.lab import Lab, builtin_dir
 from engine.runs import RunSummary, summarise
 from engine.status import ACTIVE
 
 Signature = tuple[tuple[int, int], ...]
+
+SHIPPED = "hello-python"
+"""The ready-made run, which is the program's and not the lab's."""
 
 _FILES = ("", "run.json", "config.toml", "status.json", "metrics.jsonl", "events.jsonl")
 
@@ -60,7 +63,10 @@ class Catalogue:
         return found
 
     def _is_own(self, path: Path) -> bool:
-        return path.parent.resolve() == self._lab.checkpoints.resolve()
+        place = path.parent.resolve()
+        if place == builtin_dir("checkpoints").resolve() and path.name == SHIPPED:
+            return False  # the lab is a checkout of the program, and holds what ships
+        return place == self._lab.checkpoints.resolve()
 
 
 def _signature(paths: Iterable[Path]) -> Signature:

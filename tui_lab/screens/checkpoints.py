@@ -24,7 +24,7 @@ from tui_lab.format import percent, size, thousands
 from tui_lab.keys import bindings
 from tui_lab.screens import checkpoints_rows as rows
 from tui_lab.screens.dialogs import Dialog
-from tui_lab.screens.looking import LookingScreen
+from tui_lab.screens.looking import LookingScreen, refuse_ended
 from tui_lab.widgets.filter_line import FilterLine
 from tui_lab.widgets.pane import Line, Pane, title
 from tui_lab.widgets.table import Table
@@ -327,6 +327,7 @@ class CheckpointsScreen(LookingScreen):
                     f"{_reference(info)} has no training state", "it can be talked to, not resumed"
                 )
             run = await asyncio.to_thread(summarise, info.path.parent)
+            refuse_ended(info.run, info.step, run.max_steps)
             body = f"Training goes on from step {thousands(info.step)}"
             body += f" towards step {thousands(run.max_steps)}." if run.max_steps else "."
             if run.step > info.step:

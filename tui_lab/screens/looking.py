@@ -23,6 +23,15 @@ EVERY = 1.0
 """Seconds between looks while the screen is shown."""
 
 
+def refuse_ended(run: str, step: int, max_steps: int) -> None:
+    """Raise CheckpointError when a run resumed at `step` would have nothing left to do."""
+    if max_steps and step >= max_steps:
+        raise CheckpointError(
+            f"'{run}' is at its end, step {step} of {max_steps}",
+            f"give it a longer one: tui-lab train --resume {run} --max-steps {2 * max_steps}",
+        )
+
+
 class LookingScreen(LabScreen):
     """Subclasses say `read` (in the thread) and `take` (on the screen)."""
 

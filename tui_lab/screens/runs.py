@@ -22,7 +22,7 @@ from tui_lab.format import size, thousands
 from tui_lab.keys import bindings
 from tui_lab.screens import runs_charts, runs_rows
 from tui_lab.screens.dialogs import Dialog
-from tui_lab.screens.looking import LookingScreen
+from tui_lab.screens.looking import LookingScreen, refuse_ended
 from tui_lab.widgets.filter_line import FilterLine
 from tui_lab.widgets.overlay import Overlay
 from tui_lab.widgets.pane import Pane, title
@@ -34,6 +34,8 @@ if TYPE_CHECKING:
     from tui_lab.comparison import Curve
 
 LETTERS = "ABCDEFGH"
+KEPT = 8
+"""Curves that stay in memory after the cursor has left their runs; a long run takes 100 MB."""
 QUANTITIES = ("loss", "validation", "learning rate", "gradient norm")
 AXES = ("steps", "tokens", "time")
 
@@ -117,6 +119,9 @@ class RunsScreen(LookingScreen):
                 curve = self._curves[name] = Curve(path)
                 self._values[name] = read_values(path / "config.toml")
             self._grown |= curve.poll()
+        wanted = {name for name, _ in self._wanted}
+        for name in [name for name in self._curves if name not in wanted][:-KEPT]:
+            del self._curves[name]
         return runs
 
     def take(self, found: list[RunSummary]) -> None:
@@ -156,8 +161,10 @@ class RunsScreen(LookingScreen):
             self._wanted = wanted
             if any(name not in self._curves for name, _ in wanted):
                 self.look_soon()
+                self.look()
         chart = self.query_one(Overlay)
-        chart.show(runs_charts.overlay(chosen, self._curves, self.quantity, self.axis))
+        point = "◆" if self.lab_app.unicode else "o"
+        chart.show(runs_charts.overlay(chosen, self._curves, self.quantity, self.axis, point))
         pane = self.query_one("#details", Pane)
         now = self.lab_app.clock()
         pane.show(runs_charts.details(chosen, self._values, now, max(30, pane.size.width)))
@@ -277,6 +284,7 @@ class RunsScreen(LookingScreen):
             from engine.checkpoints import find_checkpoint
 
             info = await asyncio.to_thread(find_checkpoint, app.lab, run.name)
+            refuse_ended(run.name, info.step, run.max_steps)
             body = (
                 f"From its newest sound checkpoint, step {thousands(info.step)}, "
                 f"towards step {thousands(run.max_steps)}."

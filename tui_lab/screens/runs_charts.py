@@ -27,9 +27,9 @@ Chosen = Sequence[tuple[str, "RunSummary"]]
 
 
 def overlay(
-    chosen: Chosen, curves: Mapping[str, Curve], quantity: str, axis: str, *, named: int = 24
+    chosen: Chosen, curves: Mapping[str, Curve], quantity: str, axis: str, point: str = "◆"
 ) -> OverlayPlot:
-    """The chosen runs' curves of one quantity against one axis."""
+    """The chosen runs' curves of one quantity against one axis; `point` as the chart draws it."""
     lines = []
     for letter, run in chosen:
         curve = curves.get(run.name)
@@ -40,18 +40,19 @@ def overlay(
         else:
             points = curve.validation(axis) if quantity == "loss" else ((), ())
             lines.append(Line(letter, *curve.xy(quantity, axis), *points))
-    legend = letters_legend([(letter, clip_name(run.name, named)) for letter, run in chosen])
+    known = all(run.name in curves for _, run in chosen)
+    legend = letters_legend([(letter, clip_name(run.name, 24)) for letter, run in chosen])
     what = f"{quantity} by {axis}"
     if quantity == "loss" and any(len(line.points_x) for line in lines):
         alone = len(chosen) == 1 and not chosen[0][0]
-        what += ", ◆ validation" if alone else ", small letters validation"
+        what += f", {point} validation" if alone else ", small letters validation"
     return plot_of(
         lines,
         x_range=(0.0, max((float(line.x[-1]) for line in lines if len(line.x)), default=1.0)),
         y_range=_range(lines, quantity),
         title=((f" {what}", "muted"),),
         legend=legend,
-        empty=f"no {quantity} yet",
+        empty=f"no {quantity} yet" if known else "reading …",
         y_format=(lambda value: f"{value:.1e}") if quantity == "learning rate" else _plain,
         x_format=_seconds if axis == "time" else count,
     )

@@ -266,3 +266,13 @@ def test_two_hundred_unchanged_runs_are_looked_at_without_reading_a_file(
     monkeypatch.setattr(Path, "open", lambda *a, **k: pytest.fail("a file was opened"))
     monkeypatch.setattr("tui_lab.catalogue.summarise", lambda *a, **k: pytest.fail("read again"))
     assert sum(run.own for run in catalogue.runs()) == 200
+
+
+async def test_a_run_at_its_end_is_not_resumed_in_vain(lab: Lab, own_runs: None) -> None:
+    labs.make_run(lab, "done", steps=400, saves=(400,))
+    app = Browser(lab, "runs")
+    async with app.run_test(size=(100, 30)) as pilot:
+        await ready(pilot)
+        await pilot.press("r")
+        await until(pilot, lambda: any("--max-steps 800" in said for said in app.said))
+        assert not isinstance(app.screen, Dialog)
