@@ -16,6 +16,7 @@ from textual.reactive import reactive
 from textual.style import Style
 from textual.widget import Widget
 
+from tui_lab.widgets.palette import theme_color
 from tui_lab.widgets.scale import Scale
 
 LABEL = 12  # cells
@@ -28,24 +29,10 @@ class Field(Widget, can_focus=True):
     """A focusable line with a label and a value that can be typed over."""
 
     ALLOW_SELECT = False
-    COMPONENT_CLASSES = {
-        "field--label",
-        "field--value",
-        "field--changed",
-        "field--track",
-        "field--knob",
-    }
     DEFAULT_CSS = """
     Field {
         height: 1;
         width: 1fr;
-        & > .field--label { color: $foreground 65%; }
-        & > .field--value { color: $foreground 80%; }
-        & > .field--changed { color: $foreground; text-style: bold; }
-        & > .field--track { color: $foreground 30%; }
-        & > .field--knob { color: $foreground 70%; }
-        &:focus > .field--label { color: $foreground; text-style: bold; }
-        &:focus > .field--knob { color: $primary; text-style: bold; }
         &:disabled { opacity: 50%; }
     }
     """
@@ -97,7 +84,16 @@ class Field(Widget, can_focus=True):
         raise NotImplementedError
 
     def part(self, name: str) -> Style:
-        return self.get_visual_style(f"field--{name}", partial=True)
+        """The style of the label, the value (`changed`: another than the default), track, knob."""
+        focused = self.has_focus
+        color, strength, bold = {
+            "label": ("foreground", 1.0 if focused else 0.65, focused),
+            "value": ("foreground", 0.8, False),
+            "changed": ("foreground", 1.0, True),
+            "track": ("foreground", 0.3, False),
+            "knob": ("primary", 1.0, True) if focused else ("foreground", 0.7, False),
+        }[name]
+        return Style(foreground=theme_color(self, color, strength), bold=bold or None)
 
     @property
     def changed(self) -> bool:

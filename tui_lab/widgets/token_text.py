@@ -21,6 +21,7 @@ from textual.scroll_view import ScrollView
 from textual.strip import Strip
 from textual.widget import Widget
 
+from tui_lab.widgets.palette import theme_color
 from tui_lab.widgets.wrapping import WrappedText
 
 LEVELS = (0.7, 0.4, 0.15, 0.05)
@@ -49,25 +50,6 @@ class Piece(NamedTuple):
 class Coloured(Widget):
     """The styles by probability: colours, or steps of text style where there is no colour."""
 
-    COMPONENT_CLASSES = {
-        "coloured--likely",
-        "coloured--middling",
-        "coloured--unlikely",
-        "coloured--prompt",
-        "coloured--heading",
-        "coloured--note",
-    }
-    DEFAULT_CSS = """
-    Coloured {
-        & > .coloured--likely { color: $success; }
-        & > .coloured--middling { color: $warning; }
-        & > .coloured--unlikely { color: $error; }
-        & > .coloured--prompt { color: $foreground; text-style: bold; }
-        & > .coloured--heading { color: $foreground 65%; }
-        & > .coloured--note { color: $foreground 65%; text-style: italic; }
-    }
-    """
-
     _styles: dict[str | int, Style] | None = None
 
     def notify_style_update(self) -> None:
@@ -82,11 +64,16 @@ class Coloured(Widget):
         return self._styles
 
     def _make_styles(self) -> dict[str | int, Style]:
-        styles: dict[str | int, Style] = {
-            role: self.get_component_rich_style(f"coloured--{role}")
-            for role in ("prompt", "heading", "note")
-        }
         ground = Style(bgcolor=self.background_colors[1].rich_color)
+
+        def style(name: str, strength: float = 1.0) -> Style:
+            return ground + Style(color=theme_color(self, name, strength).rich_color)
+
+        styles: dict[str | int, Style] = {
+            "prompt": style("foreground") + Style(bold=True),
+            "heading": style("foreground", 0.65),
+            "note": style("foreground", 0.65) + Style(italic=True),
+        }
         if self.app.no_color:
             for index, text_style in enumerate(_PLAIN):
                 styles[index] = self.rich_style + Style.parse(text_style)
@@ -97,8 +84,7 @@ class Coloured(Widget):
                 styles[index] = ground + Style(color=name, underline=index == len(LEVELS))
             return styles
         likely, middling, unlikely = (
-            self.get_component_styles(f"coloured--{name}").color
-            for name in ("likely", "middling", "unlikely")
+            theme_color(self, name) for name in ("success", "warning", "error")
         )
         ramp: list[Color] = [
             likely,
