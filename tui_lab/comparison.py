@@ -14,58 +14,73 @@ from typing import Any
 import numpy as np
 
 from engine.metrics import MetricsTail
-from engine.series import smooth
+from engine.series import decimate, smooth
 
 LONGEST_GAP = 60.0
 """Seconds between two logged steps above which a run was not training (it was resumed later)."""
 
 
+DRAWN = 2000
+"""Columns that a curve is kept in: more than any terminal has, each with its lowest and highest."""
+
+Points = tuple[np.ndarray, np.ndarray]
+
+
 class Curve:
-    """What one run's metrics say. `poll` reads what is new; the arrays are ready for drawing."""
+    """What one run's metrics say. `poll` reads what is new; the points are ready for drawing."""
 
     def __init__(self, run_path: Path) -> None:
         self.path = run_path
         self._tail = MetricsTail(run_path)
-        self._smooth: dict[str, np.ndarray] = {}
-        self._x: dict[str, np.ndarray] = {}
+        self._points: dict[tuple[str, str], Points] = {}
+        self._length = 0
 
     def poll(self) -> bool:
         """Read the new lines of the run's files; says whether there were any."""
-        if not self._tail.poll() and self._x:
+        if not self._tail.poll() and self._points:
             return False
         column = self._tail.metrics.column
-        self._x = {
-            "steps": column("step"),
-            "tokens": column("tokens"),
+        step, tokens = column("step"), column("tokens")
+        # A row of an evaluation alone, between two logged steps, is no gap in the loss.
+        logged, scored = np.isfinite(tokens), np.isfinite(column("val_loss"))
+        axes = {
+            "steps": step,
+            "tokens": _filled(tokens, step, logged),
             "time": elapsed(column("time")),
         }
         # As many points as the Train screen averages over: a sixtieth of the run, within bounds.
-        span = min(200, max(10, len(column("step")) // 60))
+        span = min(200, max(10, int(logged.sum()) // 60))
         weight = 1.0 - 2.0 / (span + 1)
-        self._smooth = {
-            "loss": smooth(column("loss"), weight),
-            "gradient norm": smooth(column("grad_norm"), weight),
-            "learning rate": column("lr"),
+        values = {
+            "loss": smooth(column("loss")[logged], weight),
+            "gradient norm": smooth(column("grad_norm")[logged], weight),
+            "learning rate": column("lr")[logged],
         }
+        points = {
+            (quantity, axis): decimate(x[logged], y, DRAWN)
+            for axis, x in axes.items()
+            for quantity, y in values.items()
+        }
+        for axis, x in axes.items():
+            points["validation", axis] = (x[scored], column("val_loss")[scored])
+        self._points, self._length = points, int(logged.sum())
         return True
 
-    def xy(self, quantity: str, axis: str) -> tuple[np.ndarray, np.ndarray]:
+    def xy(self, quantity: str, axis: str) -> Points:
         """The quantity (smoothed over every point, where it is noisy) against the axis."""
-        return self._x.get(axis, _NONE), self._smooth.get(quantity, _NONE)
-
-    def validation(self, axis: str) -> tuple[np.ndarray, np.ndarray]:
-        """The validation points against the axis."""
-        if not self._x:
-            return _NONE, _NONE
-        values = self._tail.metrics.column("val_loss")
-        there = np.isfinite(values)
-        return self._x[axis][there], values[there]
+        return self._points.get((quantity, axis), (_NONE, _NONE))
 
     def __len__(self) -> int:
-        return len(self._x.get("steps", _NONE))
+        """Logged steps."""
+        return self._length
 
 
 _NONE = np.empty(0)
+
+
+def _filled(tokens: np.ndarray, step: np.ndarray, known: np.ndarray) -> np.ndarray:
+    """Tokens at every row, those in between by their step."""
+    return np.interp(step, step[known], tokens[known]) if known.any() else np.zeros(len(step))
 
 
 def elapsed(times: np.ndarray) -> np.ndarray:

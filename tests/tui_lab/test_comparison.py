@@ -37,5 +37,27 @@ def test_a_curve_reads_on_where_it_stopped(lab: Lab) -> None:
     assert not curve.poll()
     x, y = curve.xy("loss", "tokens")
     assert x[-1] == 100 * 256 and np.isfinite(y).all()
-    steps, losses = curve.validation("steps")
+    steps, losses = curve.xy("validation", "steps")
     assert steps.tolist() == [50, 100] and losses[0] > losses[1]
+
+
+def test_an_evaluation_between_logged_steps_tears_no_hole_into_the_loss(lab: Lab) -> None:
+    path = labs.make_run(lab, "run", steps=40)
+    with (path / "metrics.jsonl").open("a") as file:
+        file.write('{"step": 45, "val_loss": 2.5, "time": 1.0}\n')
+        file.write('{"step": 50, "tokens": 12800, "loss": 2.0, "lr": 0.001, "time": 2.0}\n')
+    curve = Curve(path)
+    curve.poll()
+    steps, losses = curve.xy("loss", "steps")
+    assert steps[-2:].tolist() == [40, 50] and np.isfinite(losses).all()
+    assert curve.xy("validation", "tokens")[0].tolist() == [45 * 256]
+
+
+def test_a_loss_that_is_not_a_number_stays_a_gap(lab: Lab) -> None:
+    path = labs.make_run(lab, "run", steps=10)
+    with (path / "metrics.jsonl").open("a") as file:
+        file.write('{"step": 11, "tokens": 2816, "loss": NaN, "lr": 0.001, "time": 2.0}\n')
+        file.write('{"step": 12, "tokens": 3072, "loss": 2.0, "lr": 0.001, "time": 3.0}\n')
+    curve = Curve(path)
+    curve.poll()
+    assert np.isnan(curve.xy("loss", "steps")[1]).tolist() == [False] * 10 + [True, False]

@@ -35,9 +35,9 @@ if TYPE_CHECKING:
 
 LETTERS = "ABCDEFGH"
 KEPT = 8
-"""Curves that stay in memory after the cursor has left their runs; a long run takes 100 MB."""
-QUANTITIES = ("loss", "validation", "learning rate", "gradient norm")
+"""Curves that stay in memory after the cursor has left their runs; a long run takes some."""
 AXES = ("steps", "tokens", "time")
+QUANTITIES = ("loss", "validation", "learning rate", "gradient norm")
 
 EMPTY = (
     title("No runs yet"),

@@ -35,11 +35,8 @@ def overlay(
         curve = curves.get(run.name)
         if curve is None or not len(curve):
             continue
-        if quantity == "validation":
-            lines.append(Line(letter, *curve.validation(axis)))
-        else:
-            points = curve.validation(axis) if quantity == "loss" else ((), ())
-            lines.append(Line(letter, *curve.xy(quantity, axis), *points))
+        points = curve.xy("validation", axis) if quantity == "loss" else ((), ())
+        lines.append(Line(letter, *curve.xy(quantity, axis), *points))
     known = all(run.name in curves for _, run in chosen)
     legend = letters_legend([(letter, clip_name(run.name, 24)) for letter, run in chosen])
     what = f"{quantity} by {axis}"

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import subprocess
+import sys
 import threading
 from pathlib import Path
 
@@ -257,3 +259,22 @@ def test_a_histogram_shows_every_bin_that_holds_anything() -> None:
     """One element among millions is where the outliers are."""
     assert checkpoints_rows.histogram((1, 0, 1_000_000, 8), 4) == "▁ █▁"
     assert len(checkpoints_rows.histogram(tuple(range(32)), 16)) == 16
+
+
+def test_browsing_needs_no_torch(shared: Lab) -> None:
+    """Listing, describing, verifying and measuring must not wait seconds for it."""
+    program = f"""
+import sys
+from pathlib import Path
+import tui_lab.screens.runs, tui_lab.screens.checkpoints, tui_lab.screens.corpus
+from engine.checkpoints import inspect, tensor_statistics, verify
+from engine.lab import Lab
+from tui_lab.catalogue import Catalogue
+from tui_lab.screens.corpus_files import survey
+lab = Lab.find({str(shared.root)!r})
+info, _ = Catalogue(lab).checkpoints("first")[0]
+inspect(info.path), tensor_statistics(info.path), verify(info.path), Catalogue(lab).runs()
+survey(lab)
+assert "torch" not in sys.modules
+"""
+    subprocess.run([sys.executable, "-c", program], check=True, timeout=60)

@@ -182,6 +182,19 @@ async def test_enter_opens_the_checkpoints_of_this_run(four: Lab, own_runs: None
         await until(pilot, lambda: pilot.app.screen.run == "micro-docs")
 
 
+async def test_the_mouse_moves_the_cursor_and_a_double_click_opens(
+    four: Lab, own_runs: None
+) -> None:
+    async with Browser(four, "runs").run_test(size=(100, 30)) as pilot:
+        await ready(pilot)
+        table = pilot.app.screen.table
+        await pilot.click("#runs", offset=(10, 3))
+        assert table.key == "micro-docs-2"
+        await pilot.double_click("#runs", offset=(10, 4))
+        await until(pilot, lambda: pilot.app.current_mode == "checkpoints")
+        await until(pilot, lambda: pilot.app.screen.run == "micro-docs")
+
+
 async def test_deleting_asks_twice_and_says_what_goes(lab: Lab, own_runs: None) -> None:
     path = labs.make_run(lab, "old", steps=20)
     app = Browser(lab, "runs")
