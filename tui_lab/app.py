@@ -77,13 +77,14 @@ class LabApp(Leaving, App[int]):
         self.pace = Pace(self.settings.refresh, self.settings.budget)
         self._start = start
         self._listeners: dict[str, Callable[[Event], None]] = {}
+        self.set_class(not self.unicode, "-ascii")
         for theme in themes.THEMES.values():
             self.register_theme(theme)
         self.theme = self.settings.theme if self.settings.theme in themes.THEMES else "dark"
 
     def on_mount(self) -> None:
         self.watch_signals()
-        self._timer = self.set_timer(1 / self.settings.refresh, self._drain)
+        self._timer = self.set_timer(self.pace.interval(), self._drain)
         if self._start is not None:
             self.call_after_refresh(self.start_preset, self._start)
 

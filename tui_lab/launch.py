@@ -14,6 +14,7 @@ from pathlib import Path
 
 from engine.errors import InputError
 from engine.lab import Lab
+from engine.text import visible
 from tui_lab.settings import Settings, config_dir
 
 
@@ -35,6 +36,10 @@ def launch(start: str | None, lab: Path | None = None) -> None:
     with _terminal_to_ourselves():
         app.run()
     code = app.return_code or 0
+    if (crash := app._exception) is not None:
+        # Textual has written the traceback to the log that stood in for the terminal.
+        sys.stderr.write(visible(f"error: the screen failed: {type(crash).__name__}: {crash}\n"))
+        sys.stderr.write(f"hint:  what happened is in {log_path()}\n")
     if app.trainer.active:
         # Left on purpose, by a closed terminal, or by a crash of the screen: the run goes on.
         from tui_lab.afterwards import follow
@@ -74,9 +79,14 @@ def _terminal_to_ourselves() -> Iterator[None]:
         os.close(log)
 
 
+def log_path() -> Path:
+    """Where everything goes that is written to the terminal's descriptors while the app draws."""
+    return config_dir() / "app.log"
+
+
 def _open_log() -> int:
     """A descriptor of the app's log; of the null device where no file can be made."""
-    path = config_dir() / "app.log"
+    path = log_path()
     flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC
     with suppress(OSError):
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -297,9 +297,13 @@ class RunState:
         self.series.norm_smooth.append(self._norm if math.isfinite(norm) else math.nan)
 
     def _averaged(self, before: float | None, value: float, count: int) -> float | None:
+        """An exponential mean over an eighth of the points so far, up to `span`; NaN is left out.
+
+        Early on the loss falls by the step, and a longer mean would only show the past.
+        """
         if not math.isfinite(value):
             return before
-        weight = max(1.0 / (count + 1), 2.0 / (self.span() + 1))
+        weight = max(1.0 / (1.0 + count / 8), 2.0 / (self.span() + 1))
         return value if before is None else before + weight * (value - before)
 
     def _score(self, event: ev.EvalDone) -> None:

@@ -32,8 +32,9 @@ def test_smoothing_averages_every_point_and_starts_at_the_first():
     run = RunState(fakes.config(), smoothing=3)
     for step, loss in enumerate([4.0, 2.0, 3.0], 1):
         run.apply(fakes.step_done(run.config, step, fakes.NOON, loss))
-    # The mean of 1, then of 2, then exponential with weight 2 / (3 + 1).
-    assert list(run.series.smooth) == pytest.approx([4.0, 3.0, 3.0])
+    # Weights 1, then 1 / (1 + 1/8), then 1 / (1 + 2/8): all above 2 / (3 + 1).
+    second = 4.0 - 2.0 / (1 + 1 / 8)
+    assert list(run.series.smooth) == pytest.approx([4.0, second, second + (3.0 - second) / 1.25])
 
 
 def test_nan_is_a_gap_and_an_alert_but_never_poisons_the_average():

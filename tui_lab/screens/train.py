@@ -53,6 +53,7 @@ class TrainScreen(LabScreen):
     def __init__(self) -> None:
         super().__init__()
         self._seen: tuple[int, int] = (-1, -1)  # of the run's version, and which run
+        self._slow_at = 0  # the step that the slow panels show
 
     def compose_body(self) -> ComposeResult:
         unicode = self.lab_app.unicode
@@ -83,6 +84,7 @@ class TrainScreen(LabScreen):
         first = self._seen[1] != id(run)
         self._seen = (run.version, id(run))
         if first:
+            self._slow_at = 0
             self.add_class("-running")
         if first or run.live == self.has_class("-ended"):
             self.call_after_refresh(self._again)  # the panels have their sizes only then
@@ -90,7 +92,8 @@ class TrainScreen(LabScreen):
         self.set_class(not run.live, "-ended")
         self._show(run)
 
-    def _show(self, run: RunState) -> None:
+    def _show(self, run: RunState, *, calm: bool = False) -> None:
+        """Bring every panel up to date; the slow ones only now and then, or when all is calm."""
         app = self.lab_app
         head = self.query_one(Heading)
         head.run = run
@@ -102,12 +105,14 @@ class TrainScreen(LabScreen):
         self.query_one(Readout).show(rows)
         log.show(run.lines)
         self.query_one("#loss", Chart).show(train_view.loss_plot(run, app.settings, app.unicode))
-        if run.live:
+        if run.live and (calm or run.step - self._slow_at >= run.max_steps / 400):
+            # A learning rate and a gradient norm are not watched step by step.
+            self._slow_at = run.step
             for name, make in (("#rate", train_view.rate_plot), ("#norm", train_view.norm_plot)):
                 chart = self.query_one(name, Chart)
                 if chart.size.width:
                     chart.show(make(run, app.unicode))
-        else:
+        if not run.live:
             word = "failed" if run.failed else run.finished.reason if run.finished else "ended"
             title = (f"{word}", "error" if run.failed else "good")
             self.query_one("#summary", TextPanel).show(
@@ -234,7 +239,7 @@ class TrainScreen(LabScreen):
 
     def _again(self) -> None:
         if self.lab_app.run_state is not None:
-            self._show(self.lab_app.run_state)
+            self._show(self.lab_app.run_state, calm=True)
 
     def action_start_preset(self) -> None:
         if self.lab_app.run_state is None:

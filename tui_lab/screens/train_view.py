@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import functools
 import math
+from pathlib import Path
 
+from engine.config.schema import ScheduleConfig
 from tui_lab import format as fmt
 from tui_lab.settings import Settings
 from tui_lab.state import RunState
@@ -162,7 +165,7 @@ def x_range(run: RunState, zoom: str) -> tuple[float, float]:
         return (0.0, float(max(run.max_steps, now)))
     if zoom == "recent":
         return (max(first, now - max(RECENT_LEAST, now * RECENT_SHARE)), float(now))
-    end = 50.0
+    end = 20.0
     while end < now:
         end *= 1.25
     if run.max_steps:
@@ -210,14 +213,18 @@ def loss_plot(run: RunState, settings: Settings, unicode: bool) -> Plot:
     )
 
 
-def rate_plot(run: RunState, unicode: bool) -> Plot:
-    """The whole plan of the learning rate, what was done of it, and where the run is."""
+@functools.lru_cache(maxsize=4)
+def _planned(schedule: ScheduleConfig, lr: float, steps: int) -> tuple[list[int], list[float]]:
     from engine.schedule import curve
 
+    return curve(schedule, lr, steps)
+
+
+def rate_plot(run: RunState, unicode: bool) -> Plot:
+    """The whole plan of the learning rate, what was done of it, and where the run is."""
     if run.config is None or not run.max_steps:
         return Plot(title=((" learning rate", "bright"),))
-    config = run.config
-    steps, rates = curve(config.schedule, config.optimizer.lr, run.max_steps)
+    steps, rates = _planned(run.config.schedule, run.config.optimizer.lr, run.max_steps)
     scale = run.lr_scale()
     ahead = [(s, r * scale) for s, r in zip(steps, rates, strict=True) if s >= run.step]
     done = run.series
@@ -275,9 +282,10 @@ def summary(run: RunState, log_path: str) -> list[Piece]:
     steps, tokens = fmt.thousands(end.step), fmt.count(end.tokens)
     pieces = [(f"{steps} steps   {tokens} tokens   {fmt.duration(end.seconds)}\n", "text")]
     if end.best_val_loss is not None:
-        best = f"{fmt.number(end.best_val_loss)} at step {fmt.thousands(end.best_step or 0)}"
-        pieces += [("best validation loss ", "muted"), (f"{best}\n", "smooth")]
-    kept = end.checkpoint or "none was kept (save.policy)"
+        at = f" at step {fmt.thousands(end.best_step or 0)}\n"
+        pieces += [("best validation loss ", "muted"), (fmt.number(end.best_val_loss), "smooth")]
+        pieces.append((at, "muted"))
+    kept = "/".join(Path(end.checkpoint).parts[-2:]) or "none was kept (save.policy)"
     pieces += [("checkpoint ", "muted"), (f"{kept}\n\n", "text")]
     if end.checkpoint:
         pieces += [("c", "key"), (" talk to it   ", "muted")]

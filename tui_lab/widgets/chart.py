@@ -110,7 +110,7 @@ class Chart(LineView):
             label = "" if value is None else plot.y_format(value)
             edge = ("┤" if value is not None else "│") if self.unicode else "|"
             axis = Segment(f"{label:>{gutter}}{edge}", self.part("axis"))
-            lines.append(Strip([axis, *grid[row]]))
+            lines.append(Strip([axis, *grid[row]], width))
         return [*lines, *self._x_axis(view, gutter, columns)]
 
     def _grid(self, layers, view) -> list[list[Segment]]:

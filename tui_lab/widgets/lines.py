@@ -18,6 +18,9 @@ from textual.widget import Widget
 Piece = tuple[str, str]
 """A text and the name of a part of the widget (a component class without its prefix)."""
 
+PLAIN = str.maketrans("·–—…←→↑↓▲▼●•×━─│", "---~<>^v^v*ox=-|", "°")
+"""What our own texts are written with where there is no Unicode."""
+
 
 class LineView(Widget):
     """Subclasses say `build(width, height)`; `redraw()` builds again and repaints differences."""
@@ -90,7 +93,7 @@ class LineView(Widget):
             self._drawn_for = key
 
     def _lines(self, width: int, height: int) -> list[Strip]:
-        base = self.rich_style
+        base = self.part("")
         lines = [strip.adjust_cell_length(width, base) for strip in self.build(width, height)]
         blank = Strip([Segment(" " * width, base)], width)
         return lines[:height] + [blank] * (height - len(lines))
@@ -105,10 +108,12 @@ class LineView(Widget):
 
     def strip(self, *pieces: Piece) -> Strip:
         """A line of texts (already made visible) and the parts that they are drawn as."""
+        if not getattr(self.app, "unicode", True):
+            pieces = tuple((text.translate(PLAIN), name) for text, name in pieces)
         return Strip([Segment(text, self.part(name)) for text, name in pieces if text])
 
     def _background(self) -> Style:
-        return Style(bgcolor=self.rich_style.bgcolor)
+        return Style(bgcolor=self.part("").bgcolor)
 
     def notify_style_update(self) -> None:
         super().notify_style_update()

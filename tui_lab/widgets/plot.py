@@ -138,5 +138,16 @@ def loss_range(
         kept = np.asarray(smooth, dtype=np.float64)[len(smooth) // 20 :]
         kept = kept[np.isfinite(kept)]
         high = max(float(np.quantile(raw, 0.97)), float(kept.max()) if len(kept) else low)
-    pad = (high - low) * 0.04 or max(abs(high) * 0.05, 1e-3)
-    return max(low - pad, low * 0.5 if low > 0 else low - pad), high + pad
+    return settled(low, high)
+
+
+def settled(low: float, high: float) -> tuple[float, float]:
+    """A little more than `low` to `high`, in coarse units: a range that stays as points come.
+
+    An axis that moves at every step would have the whole chart drawn again, and nobody can read it.
+    """
+    span = high - low or max(abs(high) * 0.1, 1e-3)
+    power = 10.0 ** math.floor(math.log10(span / 8))
+    unit = next(m * power for m in (1, 2, 5, 10) if m * power >= span / 8)
+    bottom = math.floor((low - span * 0.01) / unit) * unit
+    return (max(0.0, bottom) if low >= 0 else bottom), math.ceil((high + span * 0.01) / unit) * unit

@@ -1,0 +1,145 @@
+"""The form: refusals beside the fields, the plan beside the form, and nothing lost of either."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from engine.config import FIELDS
+from tests.tui_lab.fakes import FakeSession
+from tests.tui_lab.pilots import make_app, shown, until
+from tui_lab.screens.dialogs import Dialog
+
+SIZE = (120, 36)
+
+
+async def opened(app, pilot):
+    await pilot.press("6")
+    await until(pilot, lambda: "parameters" in shown(app))
+    return app.screen
+
+
+def field(screen, key: str):
+    return screen.query_one("#field-" + key.replace(".", "-"))
+
+
+async def test_the_plan_follows_the_form(tmp_path: Path):
+    app = make_app(tmp_path, FakeSession())
+    async with app.run_test(size=SIZE) as pilot:
+        screen = await opened(app, pilot)
+        before = shown(app)
+        field(screen, "model.n_layer").value = "8"
+        await until(pilot, lambda: shown(app) != before and "1.73 M" in shown(app))
+
+
+async def test_a_refusal_stands_beside_its_field_and_the_start_is_held(tmp_path: Path):
+    session = FakeSession()
+    app = make_app(tmp_path, session)
+    async with app.run_test(size=SIZE, notifications=True) as pilot:
+        screen = await opened(app, pilot)
+        field(screen, "model.n_layer").value = "many"
+        field(screen, "optimizer.lr").value = "0.002"
+        await until(pilot, lambda: "'many': not a whole number" in shown(app))
+        assert screen.query_one("#start").disabled
+        await pilot.press("f5")
+        await until(pilot, lambda: screen.focused is field(screen, "model.n_layer"))
+        assert not app.trainer.active
+        assert field(screen, "optimizer.lr").value == "0.002"
+
+
+async def test_the_form_starts_the_run_it_describes(tmp_path: Path):
+    session = FakeSession()
+    app = make_app(tmp_path, session)
+    async with app.run_test(size=SIZE) as pilot:
+        screen = await opened(app, pilot)
+        field(screen, "train.max_steps").value = "70000"
+        screen.query_one("#name").value = "mine"
+        await pilot.press("f5")
+        await until(pilot, lambda: app.run_state is not None and app.run_state.step > 2)
+        assert app.current_mode == "train"
+        assert app.run_state.config.train.max_steps == 70_000
+        app.stop_run()
+
+
+async def test_a_bad_name_is_refused_beside_it(tmp_path: Path):
+    app = make_app(tmp_path, FakeSession())
+    async with app.run_test(size=SIZE) as pilot:
+        screen = await opened(app, pilot)
+        screen.query_one("#name").value = "../escape"
+        await until(pilot, lambda: screen.query_one("#start").disabled)
+        assert "escape" in str(screen.query_one("#name-note").content)
+
+
+async def test_starting_while_training_asks_and_keeps_the_form(tmp_path: Path):
+    session = FakeSession()
+    app = make_app(tmp_path, session)
+    async with app.run_test(size=SIZE) as pilot:
+        screen = await opened(app, pilot)
+        field(screen, "train.max_steps").value = "70000"
+        await pilot.press("f5")
+        await until(pilot, lambda: app.run_state is not None and app.run_state.step > 2)
+        await pilot.press("6", "f5")
+        await until(pilot, lambda: isinstance(app.screen, Dialog))
+        await pilot.press("n")
+        await until(pilot, lambda: not isinstance(app.screen, Dialog))
+        assert app.trainer.active and not app.run_state.stopping
+        assert field(screen, "train.max_steps").value == "70000"
+        await pilot.press("f5")
+        await until(pilot, lambda: isinstance(app.screen, Dialog))
+        await pilot.press("y")
+        await until(pilot, lambda: app.run_state.finished is not None)
+
+
+async def test_another_preset_fills_the_form_and_reset_brings_it_back(tmp_path: Path):
+    app = make_app(tmp_path, FakeSession())
+    async with app.run_test(size=SIZE) as pilot:
+        screen = await opened(app, pilot)
+        preset = screen.query_one("#preset")
+        before = field(screen, "model.n_embd").value
+        field(screen, "model.n_embd").value = "64"
+        await pilot.press("f8")
+        assert field(screen, "model.n_embd").value == before
+        preset.value = next(name for name in preset.options if name != preset.value)
+        await until(pilot, lambda: screen.preset == preset.value)
+        assert field(screen, "model.n_embd").value == str(screen.form.base.model.n_embd)
+
+
+async def test_unfolding_shows_every_field_and_keeps_what_was_typed(tmp_path: Path):
+    app = make_app(tmp_path, FakeSession())
+    async with app.run_test(size=SIZE) as pilot:
+        screen = await opened(app, pilot)
+        field(screen, "model.n_layer").value = "7"
+        await pilot.press("f2")
+        await until(pilot, lambda: len(screen.query("FieldRow")) == len(FIELDS))
+        assert field(screen, "model.n_layer").value == "7"
+
+
+async def test_letters_go_into_the_field_that_has_the_focus(tmp_path: Path):
+    app = make_app(tmp_path, FakeSession())
+    async with app.run_test(size=SIZE) as pilot:
+        screen = await opened(app, pilot)
+        screen.query_one("#name").focus()
+        await pilot.press("q", "1", "t")
+        assert screen.query_one("#name").value == "q1t"
+        assert app.current_mode == "new_run" and app.theme == "dark"
+
+
+async def test_a_broken_preset_is_told_and_the_form_opens(tmp_path: Path):
+    (tmp_path / "configs").mkdir()
+    (tmp_path / "configs" / "micro.toml").write_text("[model]\nn_layr = 3\n")
+    app = make_app(tmp_path, FakeSession())
+    async with app.run_test(size=SIZE, notifications=True) as pilot:
+        await pilot.press("6")
+        await until(pilot, lambda: "micro.toml: unknown configuration key" in shown(app))
+
+
+@pytest.mark.parametrize("size", [(80, 24), (120, 36)])
+async def test_every_row_fits(tmp_path: Path, size: tuple[int, int]):
+    app = make_app(tmp_path, FakeSession())
+    async with app.run_test(size=size) as pilot:
+        screen = await opened(app, pilot)
+        for row in screen.query("FieldRow"):
+            cells = [child.region for child in row.children]
+            assert all(a.right <= b.x for a, b in zip(cells, cells[1:], strict=False))
+            assert cells[-1].right <= screen.query_one("#plan").region.x
