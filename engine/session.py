@@ -23,8 +23,9 @@ from engine.corpora import find_corpus, get_tokenizer, prepare
 from engine.corpora.digest import corpus_digest
 from engine.data import Windows, split
 from engine.device import check_device_name
-from engine.errors import ConfigError, EngineError
+from engine.errors import ConfigError, EngineError, InputError
 from engine.lab import Lab
+from engine.planner import count_steps
 from engine.runs import RunFolder, RunWriter
 
 if TYPE_CHECKING:
@@ -110,6 +111,12 @@ def resume_training(
                 "put the old text back, or start a new run",
             )
         material = Material(lab, config, tell, tokenizer)
+        length = count_steps(config, len(material.train))
+        if length is not None and info.step >= length:
+            raise InputError(
+                f"run '{folder.name}' has done all of its {length} steps",
+                f"give it more: tui-lab train --resume {folder.name} --max-steps {2 * length}",
+            )
         for problem in problems:
             tell(events.Alert(level="warning", title=f"skipped a broken checkpoint: {problem}"))
         tell(events.Preparing(what="loading torch"))

@@ -313,6 +313,8 @@ def test_resuming_refuses_what_would_be_another_run(small_lab: Lab, tmp_path: Pa
 
 def test_a_resumed_run_can_be_made_longer(small_lab: Lab) -> None:
     Run().train(small_lab, tiny_config(), name="a")
+    with pytest.raises(InputError, match="done all of its 8 steps"):
+        Run().resume(small_lab, "a")
     finished = Run().resume(small_lab, "a", overrides={"train.max_steps": 10})
     assert finished.step == 10
     assert list(read_metrics(small_lab.checkpoints / "a")["step"]) == list(range(1, 11))
