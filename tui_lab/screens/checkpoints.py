@@ -66,7 +66,7 @@ class CheckpointsScreen(LookingScreen):
         self._known = False  # the first look has been taken
 
     def compose_body(self) -> ComposeResult:
-        with Vertical(id="body"):
+        with Vertical(id="page"):
             yield FilterLine(id="head")
             yield Pane(id="empty")
             with Container(id="main"):

@@ -58,7 +58,7 @@ class CorpusScreen(LabScreen):
         self._shown: tuple[str, str, int] | None = None  # the page that the map holds
 
     def compose_body(self) -> ComposeResult:
-        with Vertical(id="body"):
+        with Vertical(id="page"):
             yield Pane(id="head")
             with Container(id="main"):
                 yield Table(rows.COLUMNS, id="corpora")

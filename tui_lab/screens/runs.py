@@ -70,7 +70,7 @@ class RunsScreen(LookingScreen):
         self._grown = False  # a curve on the chart has new points
 
     def compose_body(self) -> ComposeResult:
-        with Vertical(id="body"):
+        with Vertical(id="page"):
             yield FilterLine(id="head")
             yield Pane(id="empty")
             yield Table(runs_rows.COLUMNS, id="runs")

@@ -253,3 +253,17 @@ async def test_an_absent_text_says_how_to_get_it(texts: Lab) -> None:
         await pilot.press("down", "enter")
         await until(pilot, lambda: any("f fetches it" in said for said in app.said))
         assert app.screen.job is None
+
+
+async def test_a_dialog_leaves_the_screen_behind_it_in_place(texts: Lab) -> None:
+    """Stylesheets are shared by all screens: a dialog's must not move what another one laid out."""
+    app = browser(texts)
+    async with app.run_test(size=(80, 24)) as pilot:
+        await ready(pilot)
+        before = app.screen.table.region
+        await pilot.press("a")
+        await until(pilot, lambda: isinstance(app.screen, TextDialog))
+        await pilot.press("escape")
+        await until(pilot, lambda: not isinstance(app.screen, TextDialog))
+        await pilot.pause()
+        assert app.screen.table.region == before
