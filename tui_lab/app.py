@@ -15,7 +15,6 @@ from textual.app import App, SystemCommand
 from textual.screen import Screen
 
 from engine.errors import EngineError
-from engine.events import Event, RunStarted, SampleDone, TokenGenerated
 from engine.lab import Lab
 from engine.text import visible
 from tui_lab import keys, themes
@@ -23,14 +22,15 @@ from tui_lab.keys import bindings, keys_of
 from tui_lab.leaving import Leaving
 from tui_lab.pace import Pace
 from tui_lab.settings import Settings, is_unicode
-from tui_lab.state import RunState
 from tui_lab.trainer_thread import TrainerThread
 from tui_lab.widgets.lines import Piece
 
 if TYPE_CHECKING:
     from engine.config import Config
+    from engine.events import Event
     from tui_lab.screens.base import LabScreen
     from tui_lab.screens.dialogs import Dialog
+    from tui_lab.state import RunState
 
 
 def _nobody(event: Event) -> None:
@@ -113,12 +113,16 @@ class LabApp(Leaving, App[int]):
     def start_run(self, config: Config, *, preset: str = "", name: str | None = None) -> None:
         """Train `config` in the thread and show it. Raises EngineError while a run trains."""
         self.trainer.start("run_training", self.lab, config, name=name, preset=preset)
+        from tui_lab.state import RunState
+
         self.run_state = RunState(config, name or preset, self.settings.smoothing)
         self.go("train")
 
     def resume_run(self, reference: str) -> None:
         """Go on with a run from a checkpoint. Raises EngineError while a run trains."""
         self.trainer.start("resume_training", self.lab, reference)
+        from tui_lab.state import RunState
+
         self.run_state = RunState(None, reference, self.settings.smoothing)
         self.go("train")
 
@@ -165,6 +169,10 @@ class LabApp(Leaving, App[int]):
 
     def _take_events(self) -> None:
         events = self.trainer.events
+        if not events and not self.leave_when_done:
+            return
+        from engine.events import RunStarted, SampleDone, TokenGenerated
+
         for _ in range(len(events)):
             event = events.popleft()
             if isinstance(event, TokenGenerated | SampleDone):

@@ -11,8 +11,6 @@ import signal
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from engine.control import Resume, Stop
-
 if TYPE_CHECKING:
     from tui_lab.app import LabApp
 
@@ -83,11 +81,15 @@ class Leaving:
             self.leave_when_done = True
         elif answer == "keep":
             if self.trainer.paused or (self.run_state and self.run_state.status == "paused"):
+                from engine.control import Resume
+
                 self.trainer.put(Resume())
             self.exit(KEEP_TRAINING)
 
     def stop_run(self: LabApp) -> None:
         """Ask the run to stop and save; the app stays alive and shows it end."""
+        from engine.control import Stop
+
         self.trainer.put(Stop(save=True))
         if self.run_state is not None:
             self.run_state.stopping = True

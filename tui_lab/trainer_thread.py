@@ -12,11 +12,13 @@ import threading
 import traceback
 from collections import deque
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from engine.control import Command, Inbox, Pause, Resume, Step
 from engine.errors import EngineError
-from engine.events import Event, Failed, Finished
+
+if TYPE_CHECKING:  # the app's first paint does not wait for these
+    from engine.control import Command, Inbox
+    from engine.events import Event, Failed
 
 Work = Callable[..., Any]
 
@@ -28,7 +30,7 @@ class TrainerThread:
         self.events: deque[Event] = deque()
         self._session = session
         self._thread: threading.Thread | None = None
-        self._inbox = Inbox()
+        self._inbox: Inbox | None = None
         self._wants_pause = False
 
     @property
@@ -44,6 +46,8 @@ class TrainerThread:
         """Call `engine.session.<function>(*args, emit=…, inbox=…, **kwargs)` in the thread."""
         if self.active:
             raise EngineError("a run is training already", "stop it first (x), or let it finish")
+        from engine.control import Inbox
+
         self._inbox = Inbox()
         self._wants_pause = False
         # A daemon, so that a second ctrl-c can leave at once; every orderly way out waits for it.
@@ -54,6 +58,10 @@ class TrainerThread:
 
     def put(self, command: Command, who: str = "user") -> None:
         """Tell the run something; it takes effect at the next step boundary."""
+        from engine.control import Pause, Resume, Step
+
+        if self._inbox is None:
+            return  # nothing has trained yet
         if isinstance(command, Pause | Resume | Step):
             self._wants_pause = not isinstance(command, Resume)
         self._inbox.put(command, who)
@@ -65,6 +73,8 @@ class TrainerThread:
         return not self.active
 
     def _work(self, function: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        from engine.events import Failed, Finished
+
         ended = False
         last_step = 0
 
@@ -85,6 +95,8 @@ class TrainerThread:
 
 def failure(error: BaseException, step: int = 0) -> Failed:
     """What a person reads of `error`; with a traceback only if it does not explain itself."""
+    from engine.events import Failed
+
     if isinstance(error, EngineError):
         return Failed(step=step, title=error.title, hint=error.hint)
     text = str(error).strip().splitlines()

@@ -1,46 +1,29 @@
-"""The Train screen: the loss, the numbers, the plan, the newest sample, the log; and its keys."""
+"""The Train screen: a welcome until something trains, then the run's panels; and the keys.
+
+What a run needs is imported when one begins: the first paint must not wait for it.
+"""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
 from textual.app import ComposeResult
-from textual.containers import Horizontal, Vertical
 
-from engine.control import EvalNow, Pause, Resume, Sample, SaveNow, SetLearningRate, Step
 from engine.errors import EngineError, InputError
-from engine.generation.params import SamplingParams
-from engine.text import visible
 from tui_lab import format as fmt
 from tui_lab.keys import bindings
-from tui_lab.screens import train_view
 from tui_lab.screens.base import LabScreen
-from tui_lab.settings import config_dir
-from tui_lab.state import RunState
-from tui_lab.widgets.chart import Chart
-from tui_lab.widgets.lines import LineView
-from tui_lab.widgets.readout import EventLog, Readout, TextPanel
 from tui_lab.widgets.welcome import Welcome
 
 if TYPE_CHECKING:
+    from engine.control import SetLearningRate
     from tui_lab.app import LabApp
+    from tui_lab.screens.train_live import LivePanels
+    from tui_lab.state import RunState
 
 PRESET = "micro"
 LIVE_KEYS = frozenset({"pause", "step", "save", "evaluate", "sample", "rate", "stop"})
 ENDED_KEYS = frozenset({"talk", "resume"})
-
-
-class Heading(LineView):
-    """The run's name and progress."""
-
-    DEFAULT_CSS = "Heading { height: 1; width: 1fr; }"
-    run: RunState | None = None
-
-    def build(self, width: int, height: int):
-        if self.run is not None:
-            unicode = self.app.unicode
-            pieces = train_view.heading(self.run, width, unicode)
-            yield self.strip(*((visible(text, lines=False), part) for text, part in pieces))
 
 
 class TrainScreen(LabScreen):
@@ -53,23 +36,10 @@ class TrainScreen(LabScreen):
     def __init__(self) -> None:
         super().__init__()
         self._seen: tuple[int, int] = (-1, -1)  # of the run's version, and which run
-        self._slow_at = 0  # the step that the slow panels show
+        self._panels: LivePanels | None = None
 
     def compose_body(self) -> ComposeResult:
-        unicode = self.lab_app.unicode
-        yield Welcome(unicode)
-        with Vertical(id="live"):
-            yield Heading(id="heading")
-            with Horizontal(id="upper"):
-                yield Chart(id="loss", unicode=unicode)
-                with Vertical(id="side"):
-                    yield Readout(id="numbers", unicode=unicode)
-                    yield EventLog(id="log", unicode=unicode)
-            with Horizontal(id="lower"):
-                yield TextPanel(id="summary")
-                yield Chart(id="rate", unicode=unicode)
-                yield Chart(id="norm", unicode=unicode)
-                yield TextPanel(id="sample")
+        yield Welcome(self.lab_app.unicode)
 
     def on_mount(self) -> None:
         self._set_keys(None)
@@ -81,52 +51,25 @@ class TrainScreen(LabScreen):
         run = app.run_state
         if run is None or self._seen == (run.version, id(run)):
             return
-        first = self._seen[1] != id(run)
-        self._seen = (run.version, id(run))
-        if first:
-            self._slow_at = 0
+        if self._panels is None:
+            from tui_lab.screens.train_live import LivePanels
+
+            self._panels = LivePanels(app)
+            self.mount(self._panels, after="Welcome")
             self.add_class("-running")
-        if first or run.live == self.has_class("-ended"):
-            self.call_after_refresh(self._again)  # the panels have their sizes only then
+        turned = self._seen[1] != id(run) or run.live == self.has_class("-ended")
+        self._seen = (run.version, id(run))
         self._set_keys(run)
         self.set_class(not run.live, "-ended")
-        self._show(run)
+        if self._panels.is_mounted:
+            self._panels.show(run)
+        if turned:
+            self.call_after_refresh(self._again)  # the panels have their sizes only then
 
-    def _show(self, run: RunState, *, calm: bool = False) -> None:
-        """Bring every panel up to date; the slow ones only now and then, or when all is calm."""
-        app = self.lab_app
-        head = self.query_one(Heading)
-        head.run = run
-        head.redraw()
-        side, log = self.query_one("#side"), self.query_one(EventLog)
-        least = 3 if side.size.height < 30 else 6  # lines kept for the log
-        room, width = side.size.height - least, side.size.width - 2
-        rows = train_view.numbers(run, max(room, 6), width, app.unicode)
-        self.query_one(Readout).show(rows)
-        log.show(run.lines)
-        self.query_one("#loss", Chart).show(train_view.loss_plot(run, app.settings, app.unicode))
-        if run.live and (calm or run.step - self._slow_at >= run.max_steps / 400):
-            # A learning rate and a gradient norm are not watched step by step.
-            self._slow_at = run.step
-            for name, make in (("#rate", train_view.rate_plot), ("#norm", train_view.norm_plot)):
-                chart = self.query_one(name, Chart)
-                if chart.size.width:
-                    chart.show(make(run, app.unicode))
-        if not run.live:
-            word = "failed" if run.failed else run.finished.reason if run.finished else "ended"
-            title = (f"{word}", "error" if run.failed else "good")
-            self.query_one("#summary", TextPanel).show(
-                (title,), *train_view.summary(run, _log(run))
-            )
-        self._show_sample(run)
-
-    def _show_sample(self, run: RunState) -> None:
-        panel, sample = self.query_one("#sample", TextPanel), run.sample
-        if sample is None:
-            panel.show((("sample", "bright"),), ("none yet: g draws one now", "muted"))
-            return
-        heading = (("sample", "bright"), (f" · step {fmt.thousands(sample.step)}", "muted"))
-        panel.show(heading, (sample.prompt, "muted"), (sample.text, "text"))
+    def _again(self) -> None:
+        run = self.lab_app.run_state
+        if run is not None and self._panels is not None and self._panels.is_mounted:
+            self._panels.show(run, whole=True)
 
     def _set_keys(self, run: RunState | None) -> None:
         """The footer offers what can be done now."""
@@ -150,6 +93,8 @@ class TrainScreen(LabScreen):
 
     def action_toggle_pause(self) -> None:
         if run := self._live():
+            from engine.control import Pause, Resume
+
             trainer = self.lab_app.trainer
             resume = trainer.paused or run.status == "paused"  # the run also pauses by itself
             trainer.put(Resume() if resume else Pause())
@@ -157,10 +102,14 @@ class TrainScreen(LabScreen):
 
     def action_single_step(self) -> None:
         if self._live():
+            from engine.control import Step
+
             self.lab_app.trainer.put(Step())
 
     def action_save(self) -> None:
         if run := self._live():
+            from engine.control import SaveNow
+
             if run.config and run.config.save.policy == "none":
                 self.lab_app.notify_safe("save.policy is none: nothing is kept", severity="warning")
                 return
@@ -169,11 +118,16 @@ class TrainScreen(LabScreen):
 
     def action_evaluate(self) -> None:
         if run := self._live():
+            from engine.control import EvalNow
+
             self.lab_app.trainer.put(EvalNow())
             run.ask("evaluating")
 
     def action_sample(self) -> None:
         if (run := self._live()) and run.config:
+            from engine.control import Sample
+            from engine.generation.params import SamplingParams
+
             told = run.config.sample
             params = SamplingParams(
                 temperature=told.temperature,
@@ -224,7 +178,9 @@ class TrainScreen(LabScreen):
             self.lab_app.stop_run()
 
     def action_zoom(self) -> None:
-        settings, zooms = self.lab_app.settings, train_view.ZOOMS
+        from tui_lab.screens.train_view import ZOOMS as zooms
+
+        settings = self.lab_app.settings
         at = zooms.index(settings.zoom) if settings.zoom in zooms else 0
         settings.zoom = zooms[(at + 1) % len(zooms)]
         self._repaint()
@@ -236,10 +192,6 @@ class TrainScreen(LabScreen):
     def _repaint(self) -> None:
         self.lab_app.settings.save()
         self._again()
-
-    def _again(self) -> None:
-        if self.lab_app.run_state is not None:
-            self._show(self.lab_app.run_state, calm=True)
 
     def action_start_preset(self) -> None:
         if self.lab_app.run_state is None:
@@ -263,6 +215,8 @@ class TrainScreen(LabScreen):
 
 def rate_from(text: str) -> SetLearningRate:
     """The command that a typed rate means. Raises InputError."""
+    from engine.control import SetLearningRate
+
     if not text.strip():
         return SetLearningRate(None)
     try:
@@ -272,9 +226,3 @@ def rate_from(text: str) -> SetLearningRate:
     if not 0 < rate < 10:
         raise InputError(f"{text}: must be above 0 (and below 10)", "for example 3e-4")
     return SetLearningRate(rate)
-
-
-def _log(run: RunState) -> str:
-    if run.path:
-        return f"{run.path}/log.txt"
-    return str(config_dir() / "app.log") if run.failed and run.failed.traceback else ""

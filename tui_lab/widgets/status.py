@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from tui_lab.format import duration, percent
-from tui_lab.state import RunState
-from tui_lab.widgets.lines import Piece
+
+if TYPE_CHECKING:
+    from tui_lab.state import RunState
+    from tui_lab.widgets.lines import Piece
 
 DOTS = {"preparing": "warning", "training": "good", "paused": "warning"}
 DOTS |= {"finished": "good", "failed": "error"}
