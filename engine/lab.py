@@ -22,6 +22,16 @@ def builtin_dir(kind: str) -> Path:
     return shipped if shipped.is_dir() else package.parent / kind
 
 
+SHIPPED_RUN = "hello-python"
+"""The ready-made run. In a checkout the lab's own runs land beside it."""
+
+
+def is_shipped(run_path: Path) -> bool:
+    """Whether this run came with the program, and is nobody's to delete or go on with."""
+    place = builtin_dir("checkpoints").resolve()
+    return run_path.name == SHIPPED_RUN and run_path.parent.resolve() == place
+
+
 @dataclass(frozen=True)
 class Lab:
     """Where this lab's files lie. Nothing is made on disk until something is written."""
@@ -61,6 +71,11 @@ class Lab:
     @property
     def checkpoints(self) -> Path:
         return self.root / "checkpoints"
+
+    def owns_run(self, run_path: Path) -> bool:
+        """Whether this run is the lab's own, and not the shipped one."""
+        here = run_path.parent.resolve() == self.checkpoints.resolve()
+        return here and not is_shipped(run_path)
 
     def places(self, kind: str) -> list[Path]:
         """The directories of `kind` to look in: the lab's own first, then the shipped one."""

@@ -172,15 +172,14 @@ class RunSummary:
 
 def list_runs(lab: Lab) -> list[RunSummary]:
     """All runs of the lab and the shipped ones, newest first. Broken ones are listed as well."""
-    own = lab.checkpoints.resolve()
-    runs = [summarise(path, own=path.parent.resolve() == own) for path in run_folders(lab).values()]
+    runs = [summarise(path, own=lab.owns_run(path)) for path in run_folders(lab).values()]
     return sorted(runs, key=lambda run: (-run.created, run.name))
 
 
 def find_run(lab: Lab, name: str) -> RunSummary:
     """The run called `name`. Raises CheckpointError naming the nearest known one."""
     path = find_run_folder(lab, name)
-    return summarise(path, own=path.parent.resolve() == lab.checkpoints.resolve())
+    return summarise(path, own=lab.owns_run(path))
 
 
 def summarise(path: Path, *, own: bool = True) -> RunSummary:

@@ -101,6 +101,11 @@ def resume_training(
                 )
         problems: list[str] = []
         info = find_checkpoint(lab, reference, problems)
+        if not lab.owns_run(info.path.parent):
+            raise InputError(
+                f"'{info.run}' ships with tui-lab and cannot be resumed",
+                "start a run of your own: tui-lab train",
+            )
         folder = tell.stack.enter_context(RunFolder.open(lab, info.path.parent))
         config = override(folder.config(), overrides or {})
         tokenizer = tokenizers.load(folder.path / "tokenizer")

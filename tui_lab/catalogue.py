@@ -12,14 +12,12 @@ from pathlib import Path
 from engine.checkpoints import CheckpointInfo, list_checkpoints
 from engine.checkpoints.find import run_folders
 from engine.checkpoints.layout import checkpoint_folders
-from engine.lab import Lab, builtin_dir
+from engine.lab import Lab
 from engine.runs import RunSummary, summarise
 from engine.status import ACTIVE
 
 Signature = tuple[tuple[int, int], ...]
 
-SHIPPED = "hello-python"
-"""The ready-made run, which is the program's and not the lab's."""
 
 _FILES = ("", "run.json", "config.toml", "status.json", "metrics.jsonl", "events.jsonl")
 
@@ -41,7 +39,7 @@ class Catalogue:
             known = self._runs.get(path)
             # An active run is read each time: its process may be gone without touching a file.
             if known is None or known[0] != signature or known[1].status in ACTIVE:
-                known = (signature, summarise(path, own=self._is_own(path)))
+                known = (signature, summarise(path, own=self._lab.owns_run(path)))
             kept[path] = known
             found.append(known[1])
         self._runs = kept
@@ -58,15 +56,9 @@ class Catalogue:
             known = self._checkpoints.get(path)
             if known is None or known[0] != signature:
                 known = self._checkpoints[path] = (signature, list_checkpoints(path))
-            own = self._is_own(path)
+            own = self._lab.owns_run(path)
             found += [(info, own) for info in known[1]]
         return found
-
-    def _is_own(self, path: Path) -> bool:
-        place = path.parent.resolve()
-        if place == builtin_dir("checkpoints").resolve() and path.name == SHIPPED:
-            return False  # the lab is a checkout of the program, and holds what ships
-        return place == self._lab.checkpoints.resolve()
 
 
 def _signature(paths: Iterable[Path]) -> Signature:

@@ -15,7 +15,7 @@ from engine.checkpoints.layout import CheckpointInfo, describe, list_checkpoints
 from engine.checkpoints.proof import newest_verified
 from engine.checkpoints.retention import remove
 from engine.errors import CheckpointError, did_you_mean
-from engine.lab import Lab
+from engine.lab import Lab, is_shipped
 from engine.status import is_running, read_status
 
 RUN_FILE = "run.json"
@@ -139,7 +139,7 @@ def delete(path: Path) -> None:
     """Delete one checkpoint. Raises CheckpointError for anything else, or while its run runs."""
     if path.is_symlink() or not path.is_dir() or layout.parse_step_name(path.name) is None:
         raise CheckpointError(f"'{path}' is not a checkpoint's folder", "nothing was deleted")
-    _refuse_running(path.parent)
+    _refuse_shipped_or_running(path.parent)
     _remove(path)
 
 
@@ -147,11 +147,15 @@ def delete_run(path: Path) -> None:
     """Delete a run and all that is in it. Raises CheckpointError while it runs."""
     if path.is_symlink() or not (path / RUN_FILE).is_file():
         raise CheckpointError(f"'{path}' is not a run's folder", "nothing was deleted")
-    _refuse_running(path)
+    _refuse_shipped_or_running(path)
     _remove(path)
 
 
-def _refuse_running(run: Path) -> None:
+def _refuse_shipped_or_running(run: Path) -> None:
+    if is_shipped(run):
+        raise CheckpointError(
+            f"'{run.name}' ships with tui-lab and cannot be deleted", "runs of your own can be"
+        )
     status = read_status(run)
     if is_running(status):
         raise CheckpointError(

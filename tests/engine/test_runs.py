@@ -11,10 +11,13 @@ from pathlib import Path
 
 import pytest
 
+from engine.checkpoints import delete_run
 from engine.config import Config
+from engine.control import Inbox
 from engine.errors import CheckpointError, InputError
-from engine.lab import Lab
+from engine.lab import SHIPPED_RUN, Lab, builtin_dir
 from engine.runs import RunBusy, RunFolder, compare_configs, find_run, list_runs
+from engine.session import resume_training
 from engine.status import Status, own_status, read_status, write_status
 
 CONFIG = Config().with_values({"train.max_steps": 100, "optimizer.lr": 2e-3})
@@ -179,3 +182,15 @@ def test_config_differences() -> None:
     other = CONFIG.with_values({"optimizer.lr": 1e-3, "model.n_layer": 2})
     assert compare_configs(CONFIG, other) == [("model.n_layer", 6, 2), ("optimizer.lr", 2e-3, 1e-3)]
     assert compare_configs(CONFIG, CONFIG) == []
+
+
+def test_the_shipped_run_is_nobodys_to_delete_or_resume() -> None:
+    """Also in a checkout of the program, where it lies among the lab's own runs."""
+    checkout = Lab(builtin_dir("checkpoints").parent)
+    shipped = find_run(checkout, SHIPPED_RUN)
+    assert not shipped.own and shipped.n_checkpoints == 1
+    with pytest.raises(CheckpointError, match="ships with tui-lab"):
+        delete_run(shipped.path)
+    with pytest.raises(InputError, match="cannot be resumed"):
+        resume_training(checkout, SHIPPED_RUN, emit=lambda event: None, inbox=Inbox())
+    assert shipped.path.is_dir()
