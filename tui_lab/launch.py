@@ -7,6 +7,7 @@ would be drawn over the screen. The app itself writes to its own copy of the ter
 from __future__ import annotations
 
 import os
+import stat
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -30,6 +31,8 @@ def launch(start: str | None, lab: Path | None = None) -> None:
         from engine.config import load_preset
 
         load_preset(place, start)  # an unknown preset is refused here, before the screen changes
+    # A lone escape is told from an escape sequence by waiting: Textual's tenth of a second is felt.
+    os.environ.setdefault("ESCDELAY", "25")
     from tui_lab.app import LabApp
 
     app = LabApp(place, Settings.load(), start=start)
@@ -74,9 +77,16 @@ def _terminal_to_ourselves() -> Iterator[None]:
             terminal.close()
         sys.__stdout__, sys.__stderr__ = before  # type: ignore[misc]
         for number, copy in saved.items():
+            if _is_lost(copy):
+                os.dup2(os.open(os.devnull, os.O_WRONLY), copy)
             os.dup2(copy, number)
             os.close(copy)
         os.close(log)
+
+
+def _is_lost(descriptor: int) -> bool:
+    """Whether this was a terminal that has been closed: each write to it would be an error."""
+    return stat.S_ISCHR(os.fstat(descriptor).st_mode) and not os.isatty(descriptor)
 
 
 def log_path() -> Path:

@@ -9,7 +9,7 @@ from textual.content import Content
 from textual.screen import ModalScreen
 from textual.widgets import Static
 
-from tui_lab.keys import SCREENS, keys_of
+from tui_lab.keys import SCREENS, Key, keys_of
 
 
 class HelpScreen(ModalScreen[None]):
@@ -24,15 +24,21 @@ class HelpScreen(ModalScreen[None]):
         others = [name for name in SCREENS if name != self.came_from]
         order = [self.came_from, "", *others] if self.came_from else ["", *others]
         with VerticalScroll(id="help"):
-            yield Static("Keys", id="help-title")
-            for name in order:
-                keys = list(keys_of(name))
-                if keys:
-                    yield Static(SCREENS.get(name, "Everywhere"), classes="help-section")
-                    yield Static(self._table(keys), classes="help-keys")
-            yield Static("esc closes", classes="help-section")
+            yield Static(self._text(order))
 
-    def _table(self, keys) -> Content:
+    def _text(self, order: list[str]) -> Content:
+        """One text for all: a widget a section would make the first look at it slow."""
+        parts = [Content.styled("Keys", "bold"), Content.styled("   esc closes", "$text-muted")]
+        for name in order:
+            keys = list(keys_of(name))
+            if keys:
+                parts.append(
+                    Content.styled(f"\n\n{SCREENS.get(name, 'Everywhere')}\n", "$text-muted")
+                )
+                parts.append(self._table(keys))
+        return Content("").join(parts)
+
+    def _table(self, keys: list[Key]) -> Content:
         width = max(len(key.written) for key in keys) + 2
         return Content("\n").join(
             Content.assemble((f"{key.written:<{width}}", "bold $primary"), key.help) for key in keys
