@@ -34,6 +34,7 @@ HEAVY = {
     "engine.meter",
     "engine.objectives",
     "engine.optim",
+    "engine.parts",
     "engine.trainer",
 }
 # Imports modules one by one, torch being out of reach, and tells which ones ask for it. Its error

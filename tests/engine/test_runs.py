@@ -79,9 +79,8 @@ from pathlib import Path
 from engine.run_lock import RunLock
 lock = RunLock(Path(sys.argv[1]))
 lock.acquire()
-if os.fork() == 0:
-    time.sleep(60)
-print("held", flush=True)
+who = "child" if os.fork() == 0 else "owner"
+print(who, flush=True)
 time.sleep(60)
 """
 
@@ -93,7 +92,7 @@ def test_a_killed_owner_holds_nothing(lab: Lab) -> None:
         [sys.executable, "-c", HOLDER, str(path)], stdout=subprocess.PIPE, start_new_session=True
     )
     assert child.stdout is not None
-    child.stdout.readline()
+    assert {child.stdout.readline(), child.stdout.readline()} == {b"child\n", b"owner\n"}
     try:
         with pytest.raises(RunBusy, match=f"process {child.pid} "):
             RunFolder.open(lab, "first")
