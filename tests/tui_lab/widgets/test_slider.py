@@ -88,9 +88,7 @@ async def test_click_drag_and_wheel(pilot):
     await pilot.mouse_up("#s", offset=(TRACK + 35, 0))
     await pilot.hover("#t", offset=(TRACK + 2, 0))
     assert slider.value == pytest.approx(1.75)
-    await pilot._post_mouse_events(
-        [MouseScrollUp], "#t", (TRACK, 0), button=0
-    )
+    await pilot._post_mouse_events([MouseScrollUp], "#t", (TRACK, 0), button=0)
     assert slider.value == pytest.approx(1.8)
 
 
