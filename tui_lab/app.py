@@ -5,6 +5,7 @@ Knows nothing of how anything is drawn, and imports neither torch nor a screen b
 
 from __future__ import annotations
 
+import gc
 import importlib
 import time
 from collections.abc import Callable, Iterable
@@ -101,6 +102,10 @@ class LabApp(Leaving, App[int]):
             self.switch_mode(name)
             self.call_after_refresh(self._tick)
 
+    def delay_update(self, delay: float = 0.005) -> None:
+        """Textual hides a change of mode for 50 ms, half of what a key may take to be answered."""
+        super().delay_update(min(delay, 0.005))
+
     def start_preset(self, name: str) -> None:
         """Start a run of the preset called `name`, or say why not."""
         from engine.config import load_preset
@@ -179,8 +184,10 @@ class LabApp(Leaving, App[int]):
                 self._listeners.get(event.request, _nobody)(event)
             if self.run_state is not None:
                 self.run_state.apply(event)
-                if isinstance(event, RunStarted) and event.resumed:
-                    self._recall(self.run_state, Path(event.path))
+                if isinstance(event, RunStarted):
+                    gc.freeze()  # torch's objects stay: looking at them again would be 30 ms a time
+                    if event.resumed:
+                        self._recall(self.run_state, Path(event.path))
         if self.leave_when_done and not self.trainer.active and not events:
             self.exit(0)
 
@@ -196,7 +203,9 @@ class LabApp(Leaving, App[int]):
         self.run_worker(read, thread=True, group="history", exit_on_error=False)
 
     def _tick(self) -> None:
-        screen = next(iter(self.screen_stack), None)  # none while the app closes
+        if len(self.screen_stack) != 1:
+            return  # the app closes, or a dialog is open: what lies behind it stands still
+        screen = self.screen_stack[0]
         if hasattr(screen, "tick") and screen.is_mounted:
             with self.batch_update():
                 self._show_status(screen)
@@ -212,12 +221,10 @@ class LabApp(Leaving, App[int]):
 
     # Keys that work everywhere.
 
-    def action_go(self, name: str) -> None:
-        self.go(name)
+    action_go = go
 
     def action_next_theme(self) -> None:
-        self.theme = self.settings.theme = themes.following(self.theme)
-        self.settings.save()
+        self._theme(themes.following(self.theme))
 
     def action_help(self) -> None:
         from tui_lab.screens.help import HelpScreen

@@ -33,7 +33,7 @@ class HelpScreen(ModalScreen[None]):
             keys = list(keys_of(name))
             if keys:
                 parts.append(
-                    Content.styled(f"\n\n{SCREENS.get(name, 'Everywhere')}\n", "$text-muted")
+                    Content.styled(f"\n\n{SCREENS.get(name, 'Everywhere')}\n", "bold")
                 )
                 parts.append(self._table(keys))
         return Content("").join(parts)

@@ -54,7 +54,7 @@ class PlanView(LineView):
             note = gap + note if fits else "" if value else shorten(note, width - LABEL)
             yield self.strip((f"{label:<{LABEL}}", "muted"), (value, part), (note, "muted"))
         if self.stale and self.trouble is None:
-            yield self.strip(("of the form as it was last complete", "warning"))
+            yield self.strip(("of the last complete form", "warning"))
         yield Strip([])
         for message in self.plan.messages:
             yield from self._wrapped(width, message.level, message.title, message.hint)
