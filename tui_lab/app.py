@@ -57,7 +57,6 @@ class LabApp(Leaving, App[int]):
     }  # a stack each, so that a dialog stays with its screen
     DEFAULT_MODE = "train"
     BINDINGS = bindings("")
-    ENABLE_COMMAND_PALETTE = True
 
     def __init__(
         self,
@@ -234,8 +233,7 @@ class LabApp(Leaving, App[int]):
 
     def get_system_commands(self, screen: Screen) -> Iterable[SystemCommand]:
         base = self.screen_stack[0]
-        name = getattr(base, "NAME", "")
-        for key in (*keys_of(name), *keys_of("")):
+        for key in (*keys_of(getattr(base, "NAME", "")), *keys_of("")):
             if key.id != "palette":
                 runner = base if key.screen else self
                 yield SystemCommand(
