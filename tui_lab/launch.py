@@ -31,8 +31,6 @@ def launch(start: str | None, lab: Path | None = None) -> None:
         from engine.config import load_preset
 
         load_preset(place, start)  # an unknown preset is refused here, before the screen changes
-    # A lone escape is told from an escape sequence by waiting: Textual's tenth of a second is felt.
-    os.environ.setdefault("ESCDELAY", "25")
     from tui_lab.app import LabApp
 
     app = LabApp(place, Settings.load(), start=start)
