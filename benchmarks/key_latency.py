@@ -88,7 +88,8 @@ def main() -> None:
     p50, p99, others, worst = (result[name] * 1000 for name in names)
     print(
         f"a key while training: p50 {p50:.0f} ms, p99 {p99:.0f} ms "
-        f"(at most {LIMIT * 1000:.0f}; {others:.0f} without escape), worst {worst:.0f} ms, {result['presses']} presses"
+        f"(at most {LIMIT * 1000:.0f}; {others:.0f} without escape), "
+        f"worst {worst:.0f} ms, {result['presses']} presses"
     )
     write_result("key-latency", result)
 
