@@ -26,7 +26,7 @@ SORTS = {
     "params": lambda run: -run.n_parameters,
     "size": lambda run: -run.bytes,
 }
-_WIDE = ("tokens", "params", "saved", "time", "size")  # left out where there is no room
+_WIDE = ("tokens", "time", "params", "saved", "size")  # left out where there is no room
 _GLYPHS = {"running": "●", "paused": "‖", "finished": "✓", "failed": "✗", "crashed": "✗"}
 
 
@@ -39,6 +39,7 @@ def runs(
         str, typer.Option("--filter", "-f", help="Only runs with this in name, preset or corpus.")
     ] = "",
     sort: Annotated[str, typer.Option(help=f"One of {', '.join(SORTS)}.")] = "age",
+    plot: Annotated[bool, typer.Option("--plot", help="Draw their loss curves as text.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object a run.")] = False,
 ) -> None:
     """List all runs, the newest first."""
@@ -58,6 +59,8 @@ def runs(
             common.say_json(as_record(run))
     elif found:
         _table(found)
+        if plot:
+            _plot(found)
     elif filter:
         common.note(f"no run matches '{filter}'")
     else:
@@ -92,12 +95,25 @@ def _table(found: list[RunSummary]) -> None:
         ("size", True, lambda run: format.size(run.bytes)),
     ]
     if common.on_terminal() and common.console().width < 110:
-        cells = [
-            cell for cell in cells if cell[0] not in ("tokens", "params", "saved", "time", "size")
-        ]
+        cells = [cell for cell in cells if cell[0] not in _WIDE]
     rows = [[show(run) for _, _, show in cells] for run in found]
     right = [index for index, (_, number, _) in enumerate(cells) if number]
     common.table([header for header, _, _ in cells], rows, right=right)
+
+
+def _plot(found: list[RunSummary]) -> None:
+    from tui_lab.cli.plot import MOST, loss_chart
+
+    console = common.console()
+    colour = console.color_system is not None
+    width = console.width if common.on_terminal() else 100
+    chart = loss_chart(found, width, 20, colour=colour)
+    if not chart:
+        common.note("no step is logged yet: nothing to draw")
+        return
+    typer.echo(chart, color=colour)
+    if len(found) > MOST:
+        common.note(f"drawn: the first {MOST} of {len(found)}; --filter and --sort choose")
 
 
 def _progress(run: RunSummary) -> str:

@@ -172,3 +172,18 @@ def test_help_names_the_commands(lab: Lab) -> None:
     text = call(lab, "checkpoints", "--help").stdout
     for command in ("list", "show", "verify", "delete", "diff"):
         assert command in text
+
+
+def test_loss_curves_as_text(lab: Lab, path: Path) -> None:
+    """Piped, each curve is drawn with a letter of its own and no colour code gets in."""
+    steps = [
+        json.dumps({"step": step, "tokens": step, "loss": 5.0 - step / 30}) for step in range(1, 91)
+    ]
+    (path / "metrics.jsonl").write_text("\n".join(steps) + "\n")
+    other = run(lab, "second")
+    (other / "metrics.jsonl").write_text("\n".join(steps[:45]) + "\n")
+    chart = call(lab, "runs", "--plot", "--sort", "name").stdout
+    assert "\x1b" not in chart
+    assert "AA first" in chart and "BB hello-python" in chart and "CC second" in chart
+    rows = [line for line in chart.splitlines() if line.startswith(" ") and "│" in line]
+    assert {"A", "B", "C"} <= set("".join(rows[4:]))
