@@ -76,6 +76,9 @@ async def shoot(lab: Lab, steps: int) -> None:
             if name == "runs":
                 await pilot.press("space", "down", "space", "down", "space")
                 await pilot.pause(2)
+            if name == "corpus":
+                await pilot.press("right", "right")  # the preview, as the model sees it
+                await pilot.pause(4)
             write(app, name)
 
 
