@@ -47,7 +47,8 @@ def _screen(name: str) -> Callable[[], Screen]:
 
 
 class LabApp(Leaving, App[int]):
-    """`session` stands in for `engine.session`, `clock` for the wall clock, in tests."""
+    """`session` stands in for `engine.session`, `clock` for the wall clock, in tests. `driver`: the
+    class that Textual talks to the terminal with, None for its own."""
 
     TITLE = "tui-lab"
     CSS_PATH = "app.tcss"
@@ -66,8 +67,9 @@ class LabApp(Leaving, App[int]):
         start: str | None = None,
         session: Any = None,
         clock: Callable[[], float] = time.time,
+        driver: Any = None,
     ) -> None:
-        super().__init__()
+        super().__init__(driver_class=driver)
         self.lab = lab
         self.settings = settings or Settings()
         self.clock = clock

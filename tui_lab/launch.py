@@ -31,9 +31,13 @@ def launch(start: str | None, lab: Path | None = None) -> None:
         from engine.config import load_preset
 
         load_preset(place, start)  # an unknown preset is refused here, before the screen changes
+    # Milliseconds, read by Textual when it is imported: ample for the rest of an arrow key, which
+    # travels in one packet. Whoever has a link that splits them sets it.
+    os.environ.setdefault("ESCDELAY", "30")
     from tui_lab.app import LabApp
+    from tui_lab.driver import quick_driver
 
-    app = LabApp(place, Settings.load(), start=start)
+    app = LabApp(place, Settings.load(), start=start, driver=quick_driver())
     with _terminal_to_ourselves():
         app.run()
     code = app.return_code or 0

@@ -8,10 +8,14 @@ is imported inside the thread, the first time something trains.
 from __future__ import annotations
 
 import importlib
+import os
+import sys
 import threading
 import traceback
 from collections import deque
 from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from engine.errors import EngineError
@@ -84,6 +88,7 @@ class TrainerThread:
             last_step = getattr(event, "step", last_step)
             self.events.append(event)
 
+        _give_way_to_the_screen()
         try:
             session = self._session or importlib.import_module("engine.session")
             getattr(session, function)(*args, emit=emit, inbox=self._inbox, **kwargs)
@@ -91,6 +96,19 @@ class TrainerThread:
             # Also SystemExit and MemoryError: a thread that dies silently looks like a hang.
             if not ended:
                 self.events.append(failure(error, last_step))
+
+
+def _give_way_to_the_screen() -> None:
+    """Let a key be answered at once although training keeps every core busy.
+
+    The calling thread, and the compute threads that it will start, come second whenever the screen
+    has something to do; they lose no more than what the screen uses. Only on Linux, where niceness
+    belongs to a thread, and only where the CPU trains: a thread that feeds a GPU must not wait.
+    """
+    if sys.platform == "linux" and not Path("/proc/driver/nvidia").exists():
+        thread = threading.get_native_id()
+        with suppress(OSError):
+            os.setpriority(os.PRIO_PROCESS, thread, os.getpriority(os.PRIO_PROCESS, thread) + 5)
 
 
 def failure(error: BaseException, step: int = 0) -> Failed:

@@ -32,9 +32,7 @@ class HelpScreen(ModalScreen[None]):
         for name in order:
             keys = list(keys_of(name))
             if keys:
-                parts.append(
-                    Content.styled(f"\n\n{SCREENS.get(name, 'Everywhere')}\n", "bold")
-                )
+                parts.append(Content.styled(f"\n\n{SCREENS.get(name, 'Everywhere')}\n", "bold"))
                 parts.append(self._table(keys))
         return Content("").join(parts)
 
