@@ -82,3 +82,18 @@ def flops_per_token(model: ModelConfig, vocab_size: int) -> float:
     """
     attention = 12 * model.n_layer * model.n_embd * model.context_length  # H·Q is n_embd
     return float(6 * matmul_parameters(model, vocab_size) + attention)
+
+
+WRITTEN_OUT_CONTEXT = 512
+"""The longest context whose (T, T) matrices are worth their memory for speed alone."""
+
+
+def writes_attention_out(attention: str, context: int, *, on_cpu: bool, bfloat16: bool) -> bool:
+    """Whether attention is computed as two matrix products and a softmax, storing its matrix.
+
+    `auto` does so where that was measured to be faster: on a CPU in bfloat16, whose matrix units
+    the fused kernel leaves idle (128×4×4, context 64: 42 700 tokens/s against 25 200).
+    """
+    if attention == "auto":
+        return on_cpu and bfloat16 and context <= WRITTEN_OUT_CONTEXT
+    return attention == "reference"

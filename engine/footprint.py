@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass
 
-from engine.arithmetic import count_parameters, matmul_parameters
+from engine.arithmetic import count_parameters, matmul_parameters, writes_attention_out
 from engine.config import Config
 
 FLOAT32 = 4
@@ -67,7 +67,7 @@ def activation_bytes(config: Config, precision: str, device: str) -> int:
     on a CPU, 1 on a GPU), a token keeps in each block (8 + 14·a)·C: the stream before both norms in
     float32; both norms' results, queries, keys, values, attention's result and the MLP's two
     fourfold ones. Dropout adds 2·m·C. Attention that stores its matrix adds H·T numbers once or
-    more: `reference` does, and on a CPU SDPA does as soon as it drops weights (its tiled kernel
+    more: written out it does, and on a CPU SDPA does as soon as it drops weights (its tiled kernel
     cannot, and the plain one works in float32).
     """
     model, train = config.model, config.train
@@ -77,7 +77,9 @@ def activation_bytes(config: Config, precision: str, device: str) -> int:
     dropping = model.dropout > 0
 
     block = (8 + 14 * a) * width + (2 * mask * width if dropping else 0)
-    if model.attention == "reference":
+    if writes_attention_out(
+        model.attention, context, on_cpu=device == "cpu", bfloat16=precision == "bfloat16"
+    ):
         sixteen_bit_or_dropped = a if a == 2 or dropping else 0
         block += (FLOAT32 + sixteen_bit_or_dropped + (mask if dropping else 0)) * heads * context
     elif dropping and device == "cpu":

@@ -53,9 +53,8 @@ class LabApp(Leaving, App[int]):
     TITLE = "tui-lab"
     CSS_PATH = "app.tcss"
     SCREENS = {name: _screen(name) for name in keys.SCREENS}
-    MODES = {
-        name: name for name in keys.SCREENS
-    }  # a stack each, so that a dialog stays with its screen
+    # A stack of its own for each, so that a dialog stays with its screen.
+    MODES = {name: name for name in keys.SCREENS}
     DEFAULT_MODE = "train"
     BINDINGS = bindings("")
 

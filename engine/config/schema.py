@@ -50,9 +50,9 @@ class ModelConfig:
     bias: bool = setting(True, "biases in linear layers and norms, as GPT-2 has")
     tie_embeddings: bool = setting(True, "one matrix for token embedding and output")
     attention: str = setting(
-        "sdpa",
-        "sdpa: the fused kernel; reference: the same written out, to read and to test against",
-        choices=("sdpa", "reference"),
+        "auto",
+        "sdpa: the fused kernel; reference: the same written out; auto: the faster one here",
+        choices=("auto", "sdpa", "reference"),
     )
 
 

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from engine.arithmetic import writes_attention_out
 from engine.config.schema import ModelConfig
 
 
@@ -45,7 +46,23 @@ def fused_attention(q_BHTD: Tensor, k_BHSD: Tensor, v_BHSD: Tensor, dropout: flo
     )
 
 
-ATTENTION = {"sdpa": fused_attention, "reference": reference_attention}
+def quickest_attention(q_BHTD: Tensor, k_BHSD: Tensor, v_BHSD: Tensor, dropout: float) -> Tensor:
+    """Whichever of the two is the faster here; they compute the same."""
+    written_out = writes_attention_out(
+        "auto",
+        q_BHTD.shape[-2],
+        on_cpu=q_BHTD.device.type == "cpu",
+        bfloat16=q_BHTD.dtype == torch.bfloat16,
+    )
+    attend = reference_attention if written_out else fused_attention
+    return attend(q_BHTD, k_BHSD, v_BHSD, dropout)
+
+
+ATTENTION = {
+    "auto": quickest_attention,
+    "sdpa": fused_attention,
+    "reference": reference_attention,
+}
 
 
 class CausalSelfAttention(nn.Module):

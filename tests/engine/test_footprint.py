@@ -45,7 +45,7 @@ def kept_by_autograd(config: Config, precision: str) -> int:
 
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
 @pytest.mark.parametrize("dropout", [0.0, 0.1])
-@pytest.mark.parametrize("attention", ["sdpa", "reference"])
+@pytest.mark.parametrize("attention", ["auto", "sdpa", "reference"])
 def test_activations_are_what_autograd_keeps(
     attention: str, dropout: float, precision: str
 ) -> None:

@@ -9,7 +9,7 @@ import torch
 
 from engine.config.schema import ModelConfig
 from engine.model import GPT
-from engine.model.attention import fused_attention, reference_attention
+from engine.model.attention import fused_attention, quickest_attention, reference_attention
 
 
 @pytest.fixture(autouse=True)
@@ -57,3 +57,14 @@ def test_reference_attention_drops_weights() -> None:
     q, k, v = (torch.randn(1, 1, 40, 8) for _ in range(3))
     dropped = reference_attention(q, k, v, 0.5)
     assert not torch.allclose(dropped, reference_attention(q, k, v, 0.0))
+
+
+@pytest.mark.parametrize(
+    ("T", "dtype"), [(64, torch.bfloat16), (600, torch.bfloat16), (64, torch.float32)]
+)
+def test_the_quickest_path_is_one_of_the_two(T: int, dtype: torch.dtype) -> None:
+    """Written out in bfloat16 up to a length, where its matrix is small; fused elsewhere."""
+    q, k, v = (torch.randn(1, 2, T, 16, dtype=dtype) for _ in range(3))
+    expected = reference_attention if (T, dtype) == (64, torch.bfloat16) else fused_attention
+    assert torch.equal(quickest_attention(q, k, v, 0.0), expected(q, k, v, 0.0))
+    assert not torch.equal(reference_attention(q, k, v, 0.0), fused_attention(q, k, v, 0.0))

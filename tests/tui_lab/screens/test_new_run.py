@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from engine.config import FIELDS
+from engine.planner import CorpusFacts, DeviceFacts
 from tests.tui_lab.fakes import FakeSession
 from tests.tui_lab.pilots import make_app, shown, until
 from tui_lab.screens.dialogs import Dialog
@@ -22,6 +23,23 @@ async def opened(app, pilot):
 
 def field(screen, key: str):
     return screen.query_one("#field-" + key.replace(".", "-"))
+
+
+@pytest.mark.parametrize("size", [(80, 24), (120, 36), (200, 50)], ids=["small", "middle", "large"])
+def test_the_form_and_its_plan(snap_compare, tmp_path: Path, monkeypatch, size: tuple[int, int]):
+    """With a machine and a corpus that are the same everywhere."""
+    machine = DeviceFacts("cpu", "a processor", "bfloat16", 24e9, 20e9, 9e11, "measured here")
+    monkeypatch.setattr("engine.survey.survey_device", lambda config, device=None: machine)
+    corpus = CorpusFacts(1024, True, 140_000, 15_000, True, True)
+    monkeypatch.setattr("engine.survey.survey_corpus", lambda lab, config: corpus)
+    monkeypatch.setattr("engine.survey.disk_free", lambda path: 50e9)
+    app = make_app(tmp_path)
+
+    async def open_form(pilot):
+        await opened(app, pilot)
+        await pilot.pause(0.2)
+
+    assert snap_compare(app, terminal_size=size, run_before=open_form)
 
 
 async def test_the_plan_follows_the_form(tmp_path: Path):
