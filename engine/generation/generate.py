@@ -78,7 +78,7 @@ def generate(
     if len(prompt_ids) > context and not crop:
         raise InputError(
             f"the prompt has {len(prompt_ids)} tokens, the model's context holds {context}",
-            "shorten it, or keep only its newest tokens (--crop)",
+            "shorten it (in the shell, generate --crop keeps its newest tokens)",
         )
     drawn = _draw(model, prompt_ids[-context:], params, device, alternatives)
     return _stream(drawn, tokenizer, params, should_stop)
