@@ -29,13 +29,10 @@ LIMIT = 4_000_000
 CHANGES = {
     "model.n_embd": 160,
     "model.context_length": 256,
-    "model.dropout": 0.2,
-    "optimizer.lr": 2e-3,
     "train.batch_size": 8,
-    "train.max_steps": 2000,
-    "train.log_every": 10,
-    "train.eval_every": 200,
-    "sample.every": 1000,
+    "train.max_steps": 900,
+    "train.log_every": 5,
+    "sample.every": 300,
     "save.every": 0,
 }
 

@@ -113,7 +113,9 @@ class ConsoleScreen(LabScreen):
         """Talk to a checkpoint, or (None) to the weights in training."""
         if not self.is_mounted:
             self._wanted.append(reference)
-        elif reference is None:
+            return
+        self.prompt.focus()  # who comes to talk types at once
+        if reference is None:
             self._use(LIVE)
         else:
             self.run_worker(lambda: self._find(reference), thread=True)
