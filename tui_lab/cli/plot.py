@@ -32,21 +32,20 @@ def loss_chart(runs: Sequence[RunSummary], width: int, height: int, *, colour: b
     plotext.theme("clear")
     plotext.limit_size(False, False)
     plotext.plotsize(width, height)
-    plotext.title("training loss, smoothed")
     plotext.xlabel("step")
-    drawn = 0
+    legend: list[str] = []
     for run in runs[:MOST]:
         metrics = read_metrics(run.path)
         if not len(metrics["step"]):
             continue
         steps, losses = decimate(metrics["step"], smooth(metrics["loss"], 0.95), width)
-        style = {"color": COLOURS[drawn], "marker": "braille"} if colour else {}
-        plotext.plot(
-            list(steps), list(losses), label=visible(run.name, lines=False),
-            **(style or {"marker": "ABCDEF"[drawn]}),
-        )  # fmt: skip
-        drawn += 1
-    if not drawn:
+        letter, hue = "ABCDEF"[len(legend)], COLOURS[len(legend)]
+        name = visible(run.name, lines=False)
+        marker = "braille" if colour else letter
+        plotext.plot(list(steps), list(losses), marker=marker, color=hue)
+        legend.append(plotext.colorize(f"━ {name}", hue) if colour else f"{letter} {name}")
+    if not legend:
         return ""
-    chart = plotext.build()
+    # Above the chart: inside it the curves would run over plotext's own legend.
+    chart = "training loss, smoothed   " + "   ".join(legend) + "\n" + plotext.build()
     return chart if colour else re.sub(r"\x1b\[[0-9;]*m", "", chart)

@@ -184,6 +184,6 @@ def test_loss_curves_as_text(lab: Lab, path: Path) -> None:
     (other / "metrics.jsonl").write_text("\n".join(steps[:45]) + "\n")
     chart = call(lab, "runs", "--plot", "--sort", "name").stdout
     assert "\x1b" not in chart
-    assert "AA first" in chart and "BB hello-python" in chart and "CC second" in chart
+    assert "A first   B hello-python   C second" in chart
     rows = [line for line in chart.splitlines() if line.startswith(" ") and "│" in line]
     assert {"A", "B", "C"} <= set("".join(rows[4:]))
