@@ -86,11 +86,9 @@ async def test_the_learning_rate_is_asked_for_and_checked(tmp_path: Path):
         await training(app, pilot)
         await pilot.press("l")
         await until(pilot, lambda: isinstance(app.screen, Dialog))
-        app.screen.query_one("#answer").value = "fast"
-        await pilot.press("enter")
+        await pilot.press(*"fast", "enter")  # typed over the rate that stood there
         await until(pilot, lambda: "'fast' is not a number" in shown(app))
-        app.screen.query_one("#answer").value = "5e-4"
-        await pilot.press("enter")
+        await pilot.press(*(["backspace"] * 4), *"5e", "minus", "4", "enter")
         await until(pilot, lambda: control.SetLearningRate(5e-4) in session.commands)
         await until(pilot, lambda: "learning rate 0.003" in shown(app))
         app.stop_run()

@@ -81,10 +81,16 @@ class Dialog(ModalScreen[Any]):
         """Widgets between the text and the answers."""
         yield from ()
 
-    def on_mount(self) -> None:
+    def focus_first(self) -> None:
+        """Where the keys go at first: the answer that Enter gives."""
         self.query_one(f"#choice-{self.first}").focus()
 
+    def on_mount(self) -> None:
+        self.focus_first()
+
     def on_key(self, event) -> None:
+        if isinstance(self.focused, Input):
+            return  # letters belong to its text, not to the answers
         for choice in self.choices:
             if event.key == choice.key:
                 event.stop()
@@ -123,11 +129,8 @@ class TextDialog(Dialog):
         yield Input(self.value, id="answer", compact=True)
         yield Static("", id="refusal", markup=False)
 
-    def on_mount(self) -> None:
+    def focus_first(self) -> None:
         self.query_one(Input).focus()
-
-    def on_key(self, event) -> None:
-        """Letters belong to the text here, not to the answers."""
 
     @on(Input.Submitted)
     def _submitted(self) -> None:
