@@ -42,7 +42,8 @@ class Leaving:
             self.exit(0)
 
     def _hung_up(self: LabApp) -> None:
-        """The terminal is gone: training goes on without it.
+        """The terminal is gone: training goes on without it. A paused run is saved and ended
+        instead, since nobody could ever tell it to go on.
 
         Textual's input thread would spin on the dead terminal, and its exit would write to it.
         """
@@ -52,6 +53,8 @@ class Leaving:
         if (file := getattr(self._driver, "_file", None)) is not None:
             os.dup2(null, file.fileno())
         os.close(null)
+        if self.trainer.paused:
+            self.trainer.put(Stop(save=True, reason="SIGHUP"))
         self.exit_signal = 0 if self.trainer.active else int(signal.SIGHUP)
         self.exit(KEEP_TRAINING)
 

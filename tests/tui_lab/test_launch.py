@@ -176,6 +176,18 @@ def test_a_closed_terminal_does_not_end_the_run(terminal):
     assert one.code == 143
 
 
+def test_a_paused_run_is_saved_and_ended_when_its_terminal_closes(terminal):
+    """Nobody is left who could tell it to go on: a process that waits for ever helps no one."""
+    one = terminal("-c", PROGRAM, "train")
+    one.until(lambda: b"micro-python-docs" in one.written and b"loss" in one.written)
+    os.write(one.fd, b" ")
+    one.until(lambda: b"paused" in one.written)
+    os.close(one.fd)
+    one.fd = os.open(os.devnull, os.O_RDWR)
+    one.until(one.ended)
+    assert one.code == 0
+
+
 def processor_seconds(pid: int) -> float:
     import psutil
 
