@@ -54,6 +54,8 @@ class Leaving:
             os.dup2(null, file.fileno())
         os.close(null)
         if self.trainer.paused:
+            from engine.control import Stop
+
             self.trainer.put(Stop(save=True, reason="SIGHUP"))
         self.exit_signal = 0 if self.trainer.active else int(signal.SIGHUP)
         self.exit(KEEP_TRAINING)
