@@ -105,7 +105,7 @@ def _plot(found: list[RunSummary]) -> None:
     from tui_lab.cli.plot import MOST, loss_chart
 
     console = common.console()
-    colour = console.color_system is not None
+    colour = common.on_terminal() and console.color_system is not None
     width = console.width if common.on_terminal() else 100
     chart = loss_chart(found, width, 20, colour=colour)
     if not chart:
