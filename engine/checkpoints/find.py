@@ -30,7 +30,10 @@ def run_folders(lab: Lab) -> dict[str, Path]:
                 for entry in entries:
                     if entry.is_dir(follow_symlinks=False) and not entry.name.startswith("."):
                         path = Path(entry.path)
-                        if (path / RUN_FILE).is_file():
+                        # In a checkout of the program, what ships lies among somebody's own runs,
+                        # which are nothing to another lab.
+                        ours = place == lab.checkpoints or is_shipped(path)
+                        if ours and (path / RUN_FILE).is_file():
                             found[entry.name] = path
         except OSError:
             continue

@@ -166,14 +166,16 @@ def test_links_and_strangers_are_no_runs(lab: Lab, tmp_path: Path) -> None:
 def test_shipped_runs_are_told_apart(
     lab: Lab, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A newcomer's lab shows the ready-made run; the lab's own of the same name hides it."""
+    """A newcomer's lab shows the ready-made run, and no other run that lies beside it in a
+    checkout of the program; the lab's own of the same name hides it."""
     shipped = Lab.init(tmp_path / "shipped")
-    create(shipped, "hello")
+    create(shipped, SHIPPED_RUN)
+    create(shipped, "somebody-elses")
     monkeypatch.setattr("engine.lab.builtin_dir", lambda kind: shipped.root / kind)
-    assert [(run.name, run.own) for run in list_runs(lab)] == [("hello", False)]
-    create(lab, "hello")
-    assert [(run.name, run.own) for run in list_runs(lab)] == [("hello", True)]
-    assert find_run(shipped, "hello").own
+    assert [(run.name, run.own) for run in list_runs(lab)] == [(SHIPPED_RUN, False)]
+    create(lab, SHIPPED_RUN)
+    assert [(run.name, run.own) for run in list_runs(lab)] == [(SHIPPED_RUN, True)]
+    assert find_run(shipped, "somebody-elses").own
 
 
 def test_config_differences() -> None:

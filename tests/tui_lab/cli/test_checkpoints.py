@@ -9,7 +9,7 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from engine.errors import CheckpointError, InputError
-from engine.lab import Lab
+from engine.lab import SHIPPED_RUN, Lab
 from engine.status import Status, own_status, write_status
 from tests.engine.checkpoints.making import CONFIG, checkpoint, flip, run
 from tui_lab.cli import app, checkpoint_report
@@ -152,10 +152,10 @@ def test_what_ships_is_not_deleted(
     lab: Lab, path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     shipped = Lab.init(tmp_path / "shipped")
-    checkpoint(run(shipped, "hello"), 1)
+    checkpoint(run(shipped, SHIPPED_RUN), 1)
     monkeypatch.setattr("engine.lab.builtin_dir", lambda kind: shipped.root / kind)
-    with pytest.raises(CheckpointError, match="ships with the program"):
-        call(lab, "checkpoints", "delete", "hello", "--yes")
+    with pytest.raises(CheckpointError, match="ships with"):
+        call(lab, "checkpoints", "delete", SHIPPED_RUN, "--yes")
 
 
 def test_differences(lab: Lab, path: Path) -> None:
