@@ -105,9 +105,6 @@ def test_lists_come_from_the_wheel(tui_lab: Installed):
     assert list(tui_lab.directory.iterdir()) == [], "looking writes nothing"
 
 
-@pytest.mark.skipif(
-    not (ROOT / "checkpoints" / "hello-python").is_dir(), reason="the run that ships is not made"
-)
 def test_the_run_that_ships_can_be_talked_to(tui_lab: Installed):
     assert "hello-python" in tui_lab("runs")
     text = tui_lab("generate", "hello-python", "--prompt", "def ", "-n", "8", "--seed", "1")

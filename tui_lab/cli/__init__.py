@@ -59,7 +59,7 @@ def main(
     ] = False,
 ) -> None:
     """Without a command: open the app (in a terminal)."""
-    choose(lab, debug)
+    choose(lab)
     if context.invoked_subcommand is None:
         from tui_lab.launch import launch
 

@@ -13,21 +13,17 @@ from engine.text import to_json, visible
 if TYPE_CHECKING:
     from rich.console import Console
 
-_chosen: dict[str, Any] = {"lab": None, "debug": False}
+_chosen: dict[str, Path | None] = {"lab": None}
 
 
-def choose(lab: Path | None, debug: bool) -> None:
-    """Remember the options that stand before the command's name."""
-    _chosen.update(lab=lab, debug=debug)
+def choose(lab: Path | None) -> None:
+    """Remember the lab that was named before the command."""
+    _chosen["lab"] = lab
 
 
 def current_lab() -> Lab:
     """The lab of this invocation: `--lab`, `TUI_LAB_DIR`, or the working directory."""
     return Lab.find(_chosen["lab"])
-
-
-def debugging() -> bool:
-    return _chosen["debug"]
 
 
 def on_terminal() -> bool:
