@@ -33,7 +33,7 @@ bench: $(VENV)/.stamp-test
 	$(BIN)/python -m benchmarks
 
 campaign: $(VENV)/.stamp-test
-	$(BIN)/python -m pytest -m campaign --timeout=0
+	$(BIN)/python -m tests.campaign $(ROWS)
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info .pytest_cache .ruff_cache

@@ -33,10 +33,15 @@ class Step:
 
 @dataclass(frozen=True)
 class Stop:
-    """End the run after the step in hand; with `save` the weights are kept (policy permitting)."""
+    """End the run after the step in hand; with `save` the weights are kept (policy permitting).
+
+    `urgent`: whoever asks will end the process soon. If the loop does not come to its next step
+    boundary within seconds, the state of the last one is saved without waiting for it.
+    """
 
     save: bool = True
     reason: str = "stopped"
+    urgent: bool = False
 
 
 @dataclass(frozen=True)
