@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 
-from engine.config.schema import ModelConfig
+from engine.config.sections import ModelConfig
 
 Row = tuple[str, tuple[int, ...], int]
 ParameterTable = list[Row]

@@ -5,17 +5,16 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import torch
-from torch import nn
 
 from engine import control, events
 from engine.arithmetic import flops_per_token
 from engine.checkpoints import CheckpointInfo
-from engine.checkpoints.load import load_training, load_weights
 from engine.config import Config
 from engine.data import Batches
 from engine.device import needs_scaler
-from engine.errors import CheckpointError
-from engine.keeper import Keeper, restore_training
+from engine.feed import Feed
+from engine.guard import Guard
+from engine.keeper import Keeper
 from engine.meter import Meter
 from engine.model import GPT
 from engine.objectives import Pretrain
@@ -48,16 +47,13 @@ def assemble(
     model = GPT(config.model, vocab_size).to(device)
     optimizer = build_optimizer(model, config.optimizer, device)
     scaler = torch.amp.GradScaler(device.type) if needs_scaler(machine.precision) else None
-    batches = Batches(material.train, config.train.batch_size, config.train.seed)
-    progress = Progress()
-    if resumed_from is not None:
-        _load_weights(model, resumed_from)
-        saved = load_training(resumed_from)
-        progress = Progress.from_dict(saved.state["progress"])
-        batches.restore(saved.state["batches"])
-        if scaler is not None and "scaler" in saved.state:
-            scaler.load_state_dict(saved.state["scaler"])
-        restore_training(optimizer, saved)
+    guard = Guard(
+        device,
+        config.train.spike_factor,
+        skip_spikes=config.train.on_spike != "warn" and scaler is None,
+        scaled=scaler is not None,
+    )
+    feed = Feed(Batches(material.train, config.train.batch_size, config.train.seed))
 
     control_folder = folder.path / "control"
     control_folder.mkdir(mode=0o700, exist_ok=True)
@@ -77,10 +73,15 @@ def assemble(
         model,
         optimizer,
         scaler,
-        batches,
+        guard,
         facts,
         resumed_from.path if resumed_from else None,
     )
+    progress = Progress()
+    if resumed_from is not None:
+        saved = keeper.restore(resumed_from)
+        progress = Progress.from_dict(saved.state["progress"])
+        feed.restore(saved.state["batches"])
     total_steps = count_steps(config, len(material.train))
     assert total_steps is not None  # the windows are counted
     parts = Parts(
@@ -90,7 +91,8 @@ def assemble(
         objective=Pretrain(),
         optimizer=optimizer,
         scaler=scaler,
-        batches=batches,
+        guard=guard,
+        feed=feed,
         val_windows=material.val,
         tokenizer=material.tokenizer,
         device=device,
@@ -102,22 +104,3 @@ def assemble(
         total_steps=total_steps,
     )
     return Trainer(folder.name, parts, emit, inbox, progress)
-
-
-def _load_weights(model: nn.Module, info: CheckpointInfo) -> None:
-    """Copy a checkpoint's tensors into `model`; a tied output matrix comes with its embedding."""
-    weights = load_weights(info)
-    try:
-        missing, unexpected = model.load_state_dict(weights, strict=False)
-    except RuntimeError as error:
-        raise CheckpointError(
-            f"{info.path.name}: its tensors do not fit the run's configuration",
-            str(error).splitlines()[-1].strip(),
-        ) from error
-    missing = [name for name in missing if name != "lm_head.weight"]
-    if missing or unexpected:
-        raise CheckpointError(
-            f"{info.path.name}: tensors {'missing' if missing else 'not known'}: "
-            f"{', '.join((missing or unexpected)[:3])}",
-            "it was made with another configuration",
-        )

@@ -198,6 +198,17 @@ class Resumed(Event):
 
 
 @dataclass(frozen=True, kw_only=True)
+class RolledBack(Event):
+    """Weights and moments are again those of the checkpoint of `step`; the steps after it, up to
+    `from_step`, are void. The data goes on behind what was seen."""
+
+    step: int
+    from_step: int
+    path: str
+    reason: str
+
+
+@dataclass(frozen=True, kw_only=True)
 class Alert(Event):
     """Something a person should know. `level`: info, warning, error."""
 

@@ -7,6 +7,8 @@ what it has to say is relayed between steps, so that every event comes from the 
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,20 +16,36 @@ import torch
 from torch import Tensor, nn
 
 from engine import events
-from engine.checkpoints import CheckpointInfo
-from engine.checkpoints.load import Training
-from engine.checkpoints.save import BackgroundSaver, SaveError, SaveResult
+from engine.checkpoints import CheckpointInfo, newest_verified
+from engine.checkpoints.background import BackgroundSaver
+from engine.checkpoints.load import Training, load_training, load_weights
+from engine.checkpoints.save import SaveError, SaveResult
 from engine.config import Config
-from engine.data import Batches
 from engine.errors import CheckpointError
+from engine.guard import Guard
 from engine.progress import Progress
 
 OPTIMIZER = "optimizer."
 RANDOM = "rng."
+GUARD = "guard."
+
+
+@dataclass(frozen=True)
+class Boundary:
+    """A moment between two steps: what a checkpoint of it holds beside weights and moments.
+
+    Kept from one step to the next, so that the boundary can still be saved, or gone back to, while
+    the step after it is under way.
+    """
+
+    progress: Progress
+    batches: dict[str, Any]
+    random: dict[str, Tensor]
+    guard: dict[str, Tensor]
 
 
 class Keeper:
-    """Takes snapshots of one run, and remembers which checkpoint is its newest."""
+    """Takes snapshots of one run, puts them back, and remembers which checkpoint is its newest."""
 
     def __init__(
         self,
@@ -36,11 +54,12 @@ class Keeper:
         model: nn.Module,
         optimizer: torch.optim.Optimizer,
         scaler: torch.amp.GradScaler | None,
-        batches: Batches,
+        guard: Guard,
         facts: dict[str, Any],
         resumed_from: Path | None = None,
     ) -> None:
-        self.model, self.optimizer, self.scaler, self.batches = model, optimizer, scaler, batches
+        self.run_path = run_path
+        self.model, self.optimizer, self.scaler, self.guard = model, optimizer, scaler, guard
         self.meta = {"config": config.to_dict(), **facts}
         self.newest = str(resumed_from or "")
         self._said: deque[events.Event] = deque()
@@ -51,30 +70,77 @@ class Keeper:
             resumed_from=resumed_from,
             on_saved=self._on_saved,
             on_failed=self._on_failed,
+            on_recovered=self._on_recovered,
             on_deleted=self._on_deleted,
         )
 
-    def save(self, progress: Progress, val_loss: float | None, kind: str) -> None:
+    def boundary(self, progress: Progress, batches: dict[str, Any]) -> Boundary:
+        """Remember of this step boundary what the next step changes beside the weights."""
+        return Boundary(replace(progress), batches, random_states(), self.guard.tensors())
+
+    def save(self, at: Boundary, val_loss: float | None, kind: str) -> None:
         """Copy the state and write it in the background; training waits for the copy alone.
 
-        `val_loss` is the loss of these very weights, None when they were not evaluated. A step that
-        was saved already is saved again only by hand.
+        `at`: the step boundary that the weights are at. `val_loss` is the loss of these very
+        weights, None when they were not evaluated. A step that was saved already is saved again
+        only by hand. Weights that are not finite are never saved: that is said instead.
         """
+        progress = at.progress
         if progress.step == self._saved_step and kind != "manual":
             return
+        if not self.is_sound():
+            self._said.append(
+                events.Alert(
+                    level="error",
+                    title=f"step {progress.step:,} is not saved: its weights are not finite",
+                    hint="earlier checkpoints are kept; resume from one of them",
+                    step=progress.step,
+                )
+            )
+            return
         self._saved_step = progress.step
-        state = {"progress": progress.to_dict(), "batches": self.batches.state()}
+        state = {"progress": progress.to_dict(), "batches": at.batches}
         if self.scaler is not None:
             state["scaler"] = self.scaler.state_dict()
         meta = self.meta | {
             "step": progress.step,
             "tokens": progress.tokens,
             "val_loss": val_loss,
-            "data": self.batches.state(),
+            "data": at.batches,
         }
-        self._saver.snapshot(
-            self.model.state_dict(), training_tensors(self.optimizer), state, meta, kind
-        )
+        tensors = moments(self.optimizer)
+        tensors |= {f"{RANDOM}{name}": tensor for name, tensor in at.random.items()}
+        tensors |= {f"{GUARD}{name}": tensor for name, tensor in at.guard.items()}
+        self._saver.snapshot(self.model.state_dict(), tensors, state, meta, kind)
+
+    def is_sound(self) -> bool:
+        """Whether every weight and moment is finite. Waits for the device."""
+        tensors = [*self.model.parameters(), *moments(self.optimizer).values()]
+        return bool(torch.stack([torch.isfinite(tensor).all() for tensor in tensors]).all())
+
+    def restore(self, info: CheckpointInfo) -> Training:
+        """Put weights, moments, random state, guard and scaler back as `info` holds them.
+
+        Data order and progress are the caller's, and in what is returned. Raises CheckpointError.
+        """
+        load_into(self.model, info)
+        saved = load_training(info)
+        if self.scaler is not None and "scaler" in saved.state:
+            self.scaler.load_state_dict(saved.state["scaler"])
+        guard = {
+            name.removeprefix(GUARD): tensor
+            for name, tensor in saved.tensors.items()
+            if name.startswith(GUARD)
+        }
+        self.guard.restore(guard)
+        restore_moments(self.optimizer, saved.tensors)
+        set_random_states(saved.rng)
+        return saved
+
+    def newest_sound(self) -> CheckpointInfo | None:
+        """The run's newest checkpoint whose every byte verifies, once nothing is being written."""
+        self._saver.wait()
+        return newest_verified(self.run_path)[0]
 
     def _on_saved(self, result: SaveResult) -> None:
         self.newest = str(result.path)
@@ -90,16 +156,21 @@ class Keeper:
         )
 
     def _on_failed(self, error: SaveError, will_retry: bool) -> None:
-        again = "it is tried again at the next save; " if will_retry else ""
+        again = "training goes on, and it is tried again; " if will_retry else ""
         hint = f"{again}{error.hint}".rstrip("; ")
         self._said.append(events.Alert(level="error", title=error.title, hint=hint))
         self._saved_step = -1
+
+    def _on_recovered(self, result: SaveResult) -> None:
+        title = f"saving works again: step {result.step:,} is saved"
+        self._said.append(events.Alert(level="info", title=title))
 
     def _on_deleted(self, info: CheckpointInfo) -> None:
         self._said.append(events.CheckpointDeleted(step=info.step, path=str(info.path)))
 
     def relay(self, emit: events.Emit) -> None:
         """Emit what the writer has said since the last call."""
+        self._saver.poll()
         while self._said:
             emit(self._said.popleft())
 
@@ -109,18 +180,27 @@ class Keeper:
         self.relay(emit)
 
 
-def training_tensors(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
-    """Moments by parameter name, and the generators' states: all that a resume needs beside the
-    weights."""
-    tensors = {
+def moments(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
+    """What the optimiser remembers, by kind and parameter name."""
+    return {
         f"{OPTIMIZER}{key}.{name}": value
         for name, parameter in named_parameters(optimizer)
         for key, value in optimizer.state[parameter].items()
     }
-    tensors[f"{RANDOM}cpu"] = torch.get_rng_state()
+
+
+def random_states() -> dict[str, Tensor]:
+    """The generators that training draws from, by device."""
+    states = {"cpu": torch.get_rng_state()}
     if torch.cuda.is_available() and torch.cuda.is_initialized():
-        tensors[f"{RANDOM}cuda"] = torch.cuda.get_rng_state()
-    return tensors
+        states["cuda"] = torch.cuda.get_rng_state()
+    return states
+
+
+def set_random_states(states: Mapping[str, Tensor]) -> None:
+    torch.set_rng_state(states["cpu"])
+    if "cuda" in states and torch.cuda.is_available():
+        torch.cuda.set_rng_state(states["cuda"])
 
 
 def named_parameters(optimizer: torch.optim.Optimizer) -> list[tuple[str, nn.Parameter]]:
@@ -131,10 +211,10 @@ def named_parameters(optimizer: torch.optim.Optimizer) -> list[tuple[str, nn.Par
     ]
 
 
-def restore_training(optimizer: torch.optim.Optimizer, saved: Training) -> None:
-    """Put moments and random state back. Raises CheckpointError when a moment is missing."""
+def restore_moments(optimizer: torch.optim.Optimizer, saved: Mapping[str, Tensor]) -> None:
+    """Put the moments back. Raises CheckpointError when one is missing."""
     states: dict[str, dict[str, Tensor]] = {}
-    for name, tensor in saved.tensors.items():
+    for name, tensor in saved.items():
         if name.startswith(OPTIMIZER):
             key, _, parameter = name.removeprefix(OPTIMIZER).partition(".")
             states.setdefault(parameter, {})[key] = tensor
@@ -149,6 +229,25 @@ def restore_training(optimizer: torch.optim.Optimizer, saved: Training) -> None:
             key: tensor.to(parameter.device)
             for key, tensor in states[name].items()
         }
-    torch.set_rng_state(saved.rng["cpu"])
-    if "cuda" in saved.rng and torch.cuda.is_available():
-        torch.cuda.set_rng_state(saved.rng["cuda"])
+
+
+def load_into(model: nn.Module, info: CheckpointInfo) -> None:
+    """Copy a checkpoint's tensors into `model`; a tied output matrix comes with its embedding.
+
+    Raises CheckpointError when they are not the model's.
+    """
+    weights = load_weights(info)
+    try:
+        missing, unexpected = model.load_state_dict(weights, strict=False)
+    except RuntimeError as error:
+        raise CheckpointError(
+            f"{info.path.name}: its tensors do not fit the run's configuration",
+            str(error).splitlines()[-1].strip(),
+        ) from error
+    missing = [name for name in missing if name != "lm_head.weight"]
+    if missing or unexpected:
+        raise CheckpointError(
+            f"{info.path.name}: tensors {'missing' if missing else 'not known'}: "
+            f"{', '.join((missing or unexpected)[:3])}",
+            "it was made with another configuration",
+        )

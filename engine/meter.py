@@ -16,6 +16,7 @@ from torch import Tensor
 
 from engine.device import memory
 from engine.events import DeviceStats, StepDone
+from engine.guard import Verdicts
 
 STATS_SECONDS = 1.0
 
@@ -29,7 +30,7 @@ class Logged:
     lr: float
     epoch: float
     tokens_per_second: float
-    numbers: Tensor  # (2,) on the host: loss, gradient norm
+    numbers: Tensor  # (5,) on the host: loss, gradient norm, and the guard's three counts
     ready: torch.cuda.Event | None
 
     @property
@@ -40,6 +41,10 @@ class Logged:
     def grad_norm(self) -> float:
         return float(self.numbers[1])
 
+    @property
+    def verdicts(self) -> Verdicts:
+        return Verdicts(*(int(count) for count in self.numbers[2:].tolist()))
+
 
 class Meter:
     """Times steps, and holds logged ones until their numbers have arrived."""
@@ -49,6 +54,7 @@ class Meter:
         self.flops_per_token = flops_per_token
         self.peak_flops = peak_flops
         self.last_loss: float | None = None
+        self.step_seconds = 0.0  # what the newest step took
         self._seconds = 0.0  # spent in steps, not yet taken
         self._started = 0.0
         self._window_seconds = 0.0
@@ -62,6 +68,7 @@ class Meter:
 
     def stop(self, tokens: int) -> None:
         spent = time.perf_counter() - self._started
+        self.step_seconds = spent
         self._seconds += spent
         self._window_seconds += spent
         self._window_tokens += tokens
@@ -72,12 +79,19 @@ class Meter:
         return seconds
 
     def log(
-        self, step: int, tokens: int, lr: float, epoch: float, loss: Tensor, grad_norm: Tensor
+        self,
+        step: int,
+        tokens: int,
+        lr: float,
+        epoch: float,
+        loss: Tensor,
+        grad_norm: Tensor,
+        counts: Tensor,
     ) -> None:
-        """Start bringing loss and gradient norm to the host."""
-        numbers, ready = torch.stack((loss.float(), grad_norm.float())), None
+        """Start bringing loss, gradient norm and the guard's counts to the host."""
+        numbers, ready = torch.stack((loss.float(), grad_norm.float(), *counts)), None
         if self.device.type == "cuda":
-            host = torch.empty(2, pin_memory=True)
+            host = torch.empty(len(numbers), pin_memory=True)
             host.copy_(numbers, non_blocking=True)
             ready = torch.cuda.Event()
             ready.record()
@@ -99,6 +113,10 @@ class Meter:
             logged = self._waiting.popleft()
             self.last_loss = logged.loss
             yield logged
+
+    def forget(self) -> None:
+        """Drop logged steps that have not arrived: the run was rolled back behind them."""
+        self._waiting.clear()
 
     def event(self, logged: Logged, val_loss: float | None) -> StepDone:
         rate = logged.tokens_per_second

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from engine.config.schema import OptimizerConfig
+from engine.config.sections import OptimizerConfig
 
 FUSED_DEVICES = ("cuda", "cpu", "mps")
 """Where PyTorch has AdamW as one kernel over all parameters; elsewhere one call per operation."""
@@ -41,6 +41,21 @@ def build_optimizer(
         for group, names in decay_groups(model).items()
         if names
     ]
-    return torch.optim.AdamW(
+    optimizer = torch.optim.AdamW(
         groups, lr=config.lr, betas=config.betas, fused=device.type in FUSED_DEVICES
     )
+    _allot_moments(optimizer)
+    return optimizer
+
+
+def _allot_moments(optimizer: torch.optim.Optimizer) -> None:
+    """Allocate the moments now rather than in the first step, one group after the other: memory
+    that does not suffice is then found before a single weight has changed."""
+    for group in optimizer.param_groups:
+        for parameter in group["params"]:
+            place = parameter.device if group["fused"] else "cpu"
+            optimizer.state[parameter] = {
+                "step": torch.zeros((), dtype=torch.float32, device=place),
+                "exp_avg": torch.zeros_like(parameter, memory_format=torch.preserve_format),
+                "exp_avg_sq": torch.zeros_like(parameter, memory_format=torch.preserve_format),
+            }

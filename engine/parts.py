@@ -11,7 +11,9 @@ import torch
 from torch import nn
 
 from engine.config import Config
-from engine.data import Batches, Windows
+from engine.data import Windows
+from engine.feed import Feed
+from engine.guard import Guard
 from engine.keeper import Keeper
 from engine.meter import Meter
 from engine.objectives import Pretrain
@@ -28,7 +30,8 @@ class Parts:
     objective: Pretrain
     optimizer: torch.optim.Optimizer
     scaler: torch.amp.GradScaler | None  # for float16 alone
-    batches: Batches
+    guard: Guard
+    feed: Feed
     val_windows: Windows | None
     tokenizer: Tokenizer
     device: torch.device

@@ -193,6 +193,16 @@ def largest_batch(config: Config, vocab_size: int, device: DeviceFacts, room: fl
     return max(0, math.floor((room - fixed) / slope))
 
 
+def smaller_batch(config: Config, most: int = 0) -> str:
+    """Flags that make the same step of smaller micro-batches, of at most `most` windows (0: half
+    of what they are); empty when a micro-batch is one window already."""
+    train = config.train
+    most = most or train.batch_size // 2
+    whole = train.batch_size * train.accumulate
+    batch = max((size for size in range(1, most + 1) if whole % size == 0), default=0)
+    return f"--batch-size {batch} --set train.accumulate={whole // batch}" if batch else ""
+
+
 def _about_memory(config: Config, drawn: Plan) -> list[Message]:
     device, needed = drawn.device, drawn.memory.total
     if not device.memory_total or needed <= ROOM * device.memory_total:
@@ -202,11 +212,7 @@ def _about_memory(config: Config, drawn: Plan) -> list[Message]:
     if fits >= train.batch_size:
         hint = ""
     elif fits >= 1:
-        # The same windows a step, in more and smaller micro-batches.
-        whole = train.batch_size * train.accumulate
-        batch = max(size for size in range(1, fits + 1) if whole % size == 0)
-        smaller = f"--batch-size {batch} --set train.accumulate={whole // batch}"
-        hint = f"the same step in less memory: {smaller}"
+        hint = f"the same step in less memory: {smaller_batch(config, fits)}"
     else:
         hint = "not even one window fits: a shorter model.context_length, or a smaller model"
     sizes = f"{_gigabytes(needed)} of the {_gigabytes(device.memory_total)} there are"

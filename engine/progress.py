@@ -17,7 +17,8 @@ class Progress:
     val_loss: float | None = None
     best_val_loss: float | None = None
     best_step: int | None = None
-    skipped_in_a_row: int = 0
+    rollbacks: int = 0  # in a row, to the checkpoint of step `rollback_to`
+    rollback_to: int | None = None
 
     def to_dict(self) -> dict[str, Any]:
         return asdict(self)

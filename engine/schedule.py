@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from engine.config.schema import ScheduleConfig
+from engine.config.sections import ScheduleConfig
 
 
 def learning_rate(step: int, schedule: ScheduleConfig, lr: float, total_steps: int) -> float:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import platform
 import socket
+import threading
 import traceback
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, ExitStack, contextmanager
@@ -16,23 +17,23 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from engine import __version__, atomic, control, events, tokenizers
-from engine.checkpoints import CheckpointInfo, check_name, find_checkpoint
+from engine.checkpoints import CheckpointInfo, check_name
+from engine.checkpoints.layout import META
+from engine.checkpoints.tensors import read_json
 from engine.config import Config, to_toml
-from engine.config.load import override
 from engine.corpora import find_corpus, get_tokenizer, prepare
 from engine.corpora.digest import corpus_digest
 from engine.data import Windows, split
 from engine.device import check_device_name
-from engine.errors import ConfigError, EngineError, InputError
+from engine.errors import EngineError, InputError
 from engine.lab import Lab
 from engine.planner import count_steps
+from engine.resuming import Resumption, describe, open_resumption
 from engine.runs import RunFolder, RunWriter
+from engine.spool import Spool
 
 if TYPE_CHECKING:
     from engine.tokenizers import Tokenizer
-
-FIXED_ON_RESUME = ("model.", "data.")
-"""A resumed run keeps its shape, corpus and cut: anything else is another run."""
 
 
 def check_request(lab: Lab, config: Config, name: str | None = None) -> None:
@@ -57,7 +58,7 @@ def run_training(
 
     Raises EngineError, after a `Failed` event has said the same.
     """
-    with _telling(emit) as tell:
+    with _telling(emit, inbox) as tell:
         check_request(lab, config, name)
         material = Material(lab, config, tell)
         tell(events.Preparing(what="loading torch"))
@@ -77,44 +78,30 @@ def run_training(
         folder = tell.stack.enter_context(RunFolder.create(lab, wanted, config, identity))
         material.tokenizer.save(folder.path / "tokenizer")
         return _train_in(folder, config, material, machine, tell, inbox, None)
+    return tell.stopped_early()
 
 
 def resume_training(
     lab: Lab,
-    reference: str,
+    run: str | Resumption,
     *,
     overrides: Mapping[str, Any] | None = None,
     emit: events.Emit,
     inbox: control.Inbox,
 ) -> events.Finished:
-    """Go on with the run that `reference` names, from its newest sound checkpoint (or the one
-    named), with the same data order, schedule, moments and random state.
+    """Go on with a run, from its newest sound checkpoint (or the one that `run` names), with the
+    same data order, schedule, moments and random state.
 
-    Raises EngineError, after a `Failed` event has said the same.
+    `run` is a reference, or what `open_resumption` has taken already. Raises EngineError, after a
+    `Failed` event has said the same.
     """
-    with _telling(emit) as tell:
-        for key in overrides or {}:
-            if key.startswith(FIXED_ON_RESUME):
-                raise ConfigError(
-                    f"{key} cannot change when a run is resumed",
-                    "it decides the shape of the weights or the data; start a new run with it",
-                )
-        problems: list[str] = []
-        info = find_checkpoint(lab, reference, problems)
-        if not lab.owns_run(info.path.parent):
-            raise InputError(
-                f"'{info.run}' ships with tui-lab and cannot be resumed",
-                "start a run of your own: tui-lab train",
-            )
-        folder = tell.stack.enter_context(RunFolder.open(lab, info.path.parent))
-        config = override(folder.config(), overrides or {})
+    with _telling(emit, inbox) as tell:
+        taken = run if isinstance(run, Resumption) else open_resumption(lab, run, overrides)
+        folder = tell.stack.enter_context(taken.folder)
+        info, config = taken.info, taken.config
+        tell.resumed_from = info
         tokenizer = tokenizers.load(folder.path / "tokenizer")
-        now = corpus_digest(lab, find_corpus(lab, config.data.corpus))
-        if now != folder.identity.get("corpus_digest", now):
-            raise EngineError(
-                f"corpus '{config.data.corpus}' is not what run '{folder.name}' was trained on",
-                "put the old text back, or start a new run",
-            )
+        _check_belongs(lab, folder, info, config, tokenizer)
         material = Material(lab, config, tell, tokenizer)
         length = count_steps(config, len(material.train))
         if length is not None and info.step >= length:
@@ -122,13 +109,32 @@ def resume_training(
                 f"run '{folder.name}' has done all of its {length} steps",
                 f"give it more: tui-lab train --resume {folder.name} --max-steps {2 * length}",
             )
-        for problem in problems:
-            tell(events.Alert(level="warning", title=f"skipped a broken checkpoint: {problem}"))
         tell(events.Preparing(what="loading torch"))
         machine = Machine(config)
-        if overrides:
+        if taken.differences:
             atomic.write_text(folder.path / "config.toml", to_toml(config))
-        return _train_in(folder, config, material, machine, tell, inbox, info)
+        return _train_in(folder, config, material, machine, tell, inbox, taken)
+    return tell.stopped_early()
+
+
+def _check_belongs(
+    lab: Lab, folder: RunFolder, info: CheckpointInfo, config: Config, tokenizer: Tokenizer
+) -> None:
+    """Refuse a corpus or a tokenizer that is not the one the weights were trained on."""
+    corpus = config.data.corpus
+    now = corpus_digest(lab, find_corpus(lab, corpus))
+    if now != folder.identity.get("corpus_digest", now):
+        raise EngineError(
+            f"corpus '{corpus}' is not what run '{folder.name}' was trained on",
+            "put the old text back, or start a new run",
+        )
+    digests = read_json(info.path / META).get("digests")
+    saved = digests.get("tokenizer") if isinstance(digests, dict) else None
+    if saved not in (None, tokenizer.digest):
+        raise EngineError(
+            f"the tokenizer of run '{folder.name}' is not the one its checkpoint was trained with",
+            f"put the old files back into '{folder.path / 'tokenizer'}'",
+        )
 
 
 def default_name(config: Config, preset: str) -> str:
@@ -136,31 +142,72 @@ def default_name(config: Config, preset: str) -> str:
     return f"{Path(preset).stem if preset else 'run'}-{config.data.corpus}"
 
 
-class _Listeners:
-    """Everything a run says goes to all of them; what they hold open is closed at the end."""
+class _StoppedEarly(Exception):
+    """Somebody asked to stop before there was a loop that could."""
 
-    def __init__(self, emit: events.Emit, stack: ExitStack) -> None:
+
+class _Listeners:
+    """Everything a run says goes to all of them; what they hold open is closed at the end.
+
+    One event at a time, from whichever thread, and nothing after the run's last word.
+    """
+
+    def __init__(self, emit: events.Emit, inbox: control.Inbox, stack: ExitStack) -> None:
         self.all = [emit]
         self.stack = stack
         self.run = ""
         self.step = 0
+        self.over = False
+        self.resumed_from: CheckpointInfo | None = None
+        self._inbox = inbox
+        self._lock = threading.RLock()
 
     def __call__(self, event: events.Event) -> None:
-        if isinstance(event, events.RunStarted):
-            self.run = event.run
-        if isinstance(event, events.RunStarted | events.StepDone):
-            self.step = event.step
-        for listen in self.all:
-            listen(event)
+        """Raises _StoppedEarly when the run only prepares and is asked to stop."""
+        with self._lock:
+            if self.over:
+                return
+            if isinstance(event, events.RunStarted):
+                self.run = event.run
+            if isinstance(event, events.RunStarted | events.StepDone):
+                self.step = event.step
+            self.over = isinstance(event, events.Finished | events.Failed)
+            for listen in self.all:
+                listen(event)
+        if isinstance(event, events.Preparing):
+            self.stop_early()
+
+    def stop_early(self) -> None:
+        """Raise _StoppedEarly if somebody asks to stop."""
+        if self._inbox.holds(control.Stop):
+            raise _StoppedEarly
+
+    def stopped_early(self) -> events.Finished:
+        """The last word of a run that never began its loop; what was saved before stands."""
+        stops = [command for command, _ in self._inbox.take() if isinstance(command, control.Stop)]
+        info = self.resumed_from
+        finished = events.Finished(
+            run=self.run or (info.run if info else ""),
+            step=info.step if info else 0,
+            tokens=info.tokens if info else 0,
+            reason=stops[0].reason if stops else "stopped",
+            seconds=0.0,
+            checkpoint=str(info.path) if info else "",
+        )
+        self(finished)
+        return finished
 
 
 @contextmanager
-def _telling(emit: events.Emit) -> Iterator[_Listeners]:
-    """Listeners that are told of a failure, whatever it is, before it goes up."""
+def _telling(emit: events.Emit, inbox: control.Inbox) -> Iterator[_Listeners]:
+    """Listeners that are told of a failure, whatever it is, before it goes up. A stop during the
+    preparation is none: the body ends there, and what follows the `with` has the last word."""
     with ExitStack() as stack:
-        tell = _Listeners(emit, stack)
+        tell = _Listeners(emit, inbox, stack)
         try:
             yield tell
+        except _StoppedEarly:
+            pass
         except EngineError as error:
             tell(events.Failed(step=tell.step, title=error.title, hint=error.hint, run=tell.run))
             raise
@@ -233,20 +280,40 @@ def _train_in(
     machine: Machine,
     tell: _Listeners,
     inbox: control.Inbox,
-    resumed_from: CheckpointInfo | None,
+    resumed: Resumption | None,
 ) -> events.Finished:
     """Build the run's parts, put back what a checkpoint holds, and train inside `folder`."""
     from engine.assembly import assemble
+    from engine.watchdog import Watchdog
 
     def on_trouble(title: str, hint: str) -> None:
         tell.all[0](events.Alert(level="error", title=title, hint=hint))
 
+    def on_refused(title: str) -> None:
+        tell(events.Alert(level="warning", title=title))
+
+    spool = Spool(folder.path, inbox, on_refused)
     writer = RunWriter(folder, on_trouble=on_trouble)
     tell.stack.callback(writer.close)
-    tell.all.append(writer)
-    trainer = assemble(folder, config, material, machine, tell, inbox, resumed_from)
-    tell(_started(folder, config, material, machine, trainer, resumed_from is not None))
-    return trainer.train()
+    tell.stack.callback(spool.close)
+    tell.all += [writer, spool]
+    spool.start(writer.beat)
+    info = resumed.info if resumed else None
+    trainer = assemble(folder, config, material, machine, tell, inbox, info)
+    tell(_started(folder, config, material, machine, trainer, resumed is not None))
+    if resumed:
+        _tell_what_is_different(resumed, tell)
+    with Watchdog(trainer):
+        return trainer.train()
+
+
+def _tell_what_is_different(resumed: Resumption, tell: events.Emit) -> None:
+    step = resumed.info.step
+    for problem in resumed.skipped:
+        title = f"skipped a broken checkpoint: {problem}"
+        tell(events.Alert(level="warning", title=title, step=step))
+    for line in describe(resumed.differences):
+        tell(events.Alert(level="info", title=f"resumed with {line}", step=step))
 
 
 def _started(

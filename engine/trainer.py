@@ -1,14 +1,14 @@
 """The training loop. It takes `emit` and an inbox, and knows nothing of who listens or asks.
 
 Everything that a person can ask for is applied between two steps, never inside one. What a step
-computes stays on the device: only a logged step brings two numbers over, and without waiting.
+computes stays on the device: only a logged step brings its numbers over, and without waiting.
 """
 
 from __future__ import annotations
 
 import math
+import threading
 import time
-from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor, nn
@@ -17,80 +17,114 @@ from engine import control, events
 from engine.errors import EngineError
 from engine.evaluation import evaluate
 from engine.events import Emit
+from engine.feed import FeedStopped
 from engine.generation.generate import generate
 from engine.generation.params import pinned_params
+from engine.keeper import set_random_states
+from engine.out_of_memory import is_out_of_memory
 from engine.parts import Parts
 from engine.progress import Progress
 from engine.schedule import learning_rate
+from engine.steering import Steering
+from engine.trouble import Trouble
 
-NONFINITE_LIMIT = 3
-"""Steps in a row without a finite loss or gradient after which the run pauses by itself."""
+
+class LeftBehind(Exception):
+    """The run was ended from another thread while this one was inside a step."""
 
 
-@dataclass
 class Trainer:
-    """One run. `train` is the loop; the other methods are what happens between two steps."""
+    """One run. `loop` is the training; the other methods are what happens between two steps."""
 
-    run: str
-    parts: Parts
-    emit: Emit
-    inbox: control.Inbox
-    progress: Progress = field(default_factory=Progress)
-
-    paused: bool = False
-    steps_granted: int = 0  # single steps asked for while paused
-    ending: str = ""  # why the run ends, once it does
-    save_at_end: bool = True
-    evaluated_at: int = -1
-    phase: str = ""
+    def __init__(
+        self, run: str, parts: Parts, emit: Emit, inbox: control.Inbox, progress: Progress
+    ) -> None:
+        self.run, self.parts, self.emit, self.progress = run, parts, emit, progress
+        self.steering = Steering(self, inbox)
+        self.trouble = Trouble(self)
+        self.evaluated_at = -1
+        self.phase = self.stage = ""
+        self.moved = time.monotonic()  # when something was last got done
+        # Held while weights and moments change, and while they are copied: whoever holds it finds
+        # them at the step boundary that `at` describes.
+        self.updating = threading.RLock()
+        self.at = parts.keeper.boundary(progress, parts.feed.state())
+        self.left: events.Finished | None = None
 
     def train(self) -> events.Finished:
-        """Train until the configured length is reached or someone asks to stop."""
-        parts, progress = self.parts, self.progress
+        """Train until the configured length is reached or someone asks to stop.
+
+        Raises OutOfMemory when a step does not fit, and what the data's reading raises.
+        """
+        self.say_phase("compiling" if self.parts.config.train.compile else "training")
+        while True:
+            try:
+                self.loop()
+                return self.finish()
+            except FeedStopped:
+                self.step_back()
+            except LeftBehind:
+                assert self.left is not None
+                return self.left
+            except (RuntimeError, MemoryError) as error:
+                if not is_out_of_memory(error):
+                    raise
+                self.trouble.out_of_memory(error)
+
+    def loop(self) -> None:
+        """Steps, until the run's length is reached or it is asked to end."""
+        parts, steering = self.parts, self.steering
         config, optimizer, objective = parts.config, parts.optimizer, parts.objective
         parameters = [p for group in optimizer.param_groups for p in group["params"]]
         parts.model.train()
-        self.say_phase("compiling" if config.train.compile else "training")
 
         while True:
-            self.obey()
-            if self.ending or progress.step >= parts.total_steps:
-                break
+            steering.obey()
+            if steering.ending or self.progress.step >= parts.total_steps:
+                return
             parts.meter.start()
-            lr = self.scheduled_rate() * progress.lr_scale
+            lr = self.scheduled_rate() * self.progress.lr_scale
             for group in optimizer.param_groups:
                 group["lr"] = lr
 
             # One update from `accumulate` micro-batches, divided by the trained tokens of the
             # whole window: the same windows in one or in four pieces give the same update.
+            self.stage = "data"
             window = [self.next_batch() for _ in range(config.train.accumulate)]
             count = sum(objective.trained_tokens(batch) for batch in window)
             loss = torch.zeros((), device=parts.device)
             for batch in window:
+                if steering.must_drop_the_step():
+                    raise FeedStopped
+                self.stage = "forward"
                 with parts.autocast():
                     part = objective.loss(parts.step_model, batch) / count
+                self.stage = "backward"
                 (parts.scaler.scale(part) if parts.scaler else part).backward()
                 loss += part.detach()
 
             if parts.scaler:
                 parts.scaler.unscale_(optimizer)
             grad_norm = nn.utils.clip_grad_norm_(parameters, config.optimizer.clip or math.inf)
-            if parts.scaler:
-                parts.scaler.step(optimizer)
-                parts.scaler.update()
-            elif self.is_finite(loss, grad_norm):
-                optimizer.step()
-            optimizer.zero_grad(set_to_none=True)
-
-            progress.step += 1
-            progress.tokens += count
+            with self.updating:
+                if self.left:
+                    raise LeftBehind
+                self.stage = "optimizer"
+                self.update(parts.guard.allows(loss, grad_norm))
+                optimizer.zero_grad(set_to_none=True)
+                self.progress.step += 1
+                self.progress.tokens += count
+                self.mark()
+                self.stage = ""
             parts.meter.stop(count)
             self.after_step(lr, loss, grad_norm)
-        return self.finish()
 
     def next_batch(self) -> Tensor:
         """(B, T + 1) token ids on the device."""
-        batch = torch.from_numpy(self.parts.batches.next())
+        steering = self.steering
+        batch = torch.from_numpy(
+            self.parts.feed.next(steering.must_leave, on_silence=self.trouble.no_data)
+        )
         if self.parts.device.type == "cuda":
             return batch.pin_memory().to(self.parts.device, non_blocking=True)
         return batch.to(self.parts.device)
@@ -101,16 +135,41 @@ class Trainer:
             self.progress.step, config.schedule, config.optimizer.lr, self.parts.total_steps
         )
 
-    def is_finite(self, loss: Tensor, grad_norm: Tensor) -> bool:
-        """Whether the update may be made: a NaN or an infinity never reaches the weights.
+    def set_learning_rate(self, lr: float | None) -> tuple[str, str]:
+        """Scale the schedule so that it goes through `lr` here; None gives it back. Says the rate
+        before and after."""
+        scheduled, progress = self.scheduled_rate(), self.progress
+        before = f"{scheduled * progress.lr_scale:.3g}"
+        with self.updating:
+            progress.lr_scale = lr / scheduled if lr is not None and scheduled else 1.0
+            self.mark()
+        return before, f"{scheduled * progress.lr_scale:.3g}"
 
-        On CUDA the answer stays on the device: the fused optimiser reads it there and skips.
+    def update(self, allowed: Tensor) -> None:
+        """Make the update if it is `allowed`: what is not finite never reaches the weights.
+
+        On CUDA the verdict stays on the device: the fused optimiser reads it there and skips.
         """
-        finite = torch.isfinite(loss) & torch.isfinite(grad_norm)
-        if self.parts.device.type == "cuda":
-            self.parts.optimizer.found_inf = (~finite).float()
-            return True
-        return bool(finite)
+        optimizer, scaler = self.parts.optimizer, self.parts.scaler
+        if scaler:
+            scaler.step(optimizer)
+            scaler.update()
+        elif self.parts.device.type == "cuda":
+            optimizer.found_inf = (~allowed).float()  # type: ignore[attr-defined]
+            optimizer.step()
+        elif allowed:
+            optimizer.step()
+
+    def mark(self) -> None:
+        """Weights and moments are at a step boundary now; remember all else that belongs to it."""
+        self.at = self.parts.keeper.boundary(self.progress, self.parts.feed.state())
+        self.moved = time.monotonic()
+
+    def step_back(self) -> None:
+        """Drop the step that was begun: its gradients, its batches, its random numbers."""
+        self.parts.optimizer.zero_grad(set_to_none=True)
+        self.parts.feed.restore(self.at.batches)
+        set_random_states(self.at.random)
 
     # Between two steps --------------------------------------------------------------------------
 
@@ -127,9 +186,12 @@ class Trainer:
 
         evaluating = parts.val_windows is not None and due(config.train.eval_every)
         if evaluating or due(config.train.log_every):
-            parts.meter.log(step, progress.tokens, lr, parts.batches.epoch, loss, grad_norm)
+            epoch, counts = parts.feed.epoch, parts.guard.counts
+            parts.meter.log(step, progress.tokens, lr, epoch, loss, grad_norm, counts)
         is_best = evaluating and self.evaluate(0 if last else config.train.eval_tokens)
         self.report(wait=evaluating)
+        if self.progress is not progress:  # rolled back: what was due at this step is void
+            return
         if config.sample.every and due(config.sample.every):
             self.sample_pinned()
         if not last and config.save.policy != "none":
@@ -137,7 +199,11 @@ class Trainer:
                 self.save("periodic" if config.save.policy == "all" else "rolling")
             elif is_best and config.save.policy == "all":
                 self.save("best")
-        parts.keeper.relay(self.emit)
+        self.relay()
+
+    def relay(self) -> None:
+        """Say what the thread that writes checkpoints has had to say."""
+        self.parts.keeper.relay(self.emit)
 
     def report(self, *, wait: bool) -> None:
         """Emit the logged steps whose numbers have arrived; all of them when `wait`."""
@@ -145,29 +211,10 @@ class Trainer:
         for logged in meter.arrived(wait=wait):
             evaluated = logged.step == self.evaluated_at
             self.emit(meter.event(logged, self.progress.val_loss if evaluated else None))
-            # Under float16 a gradient that overflows is the scaler's daily work.
-            finite_norm = math.isfinite(logged.grad_norm) or self.parts.scaler is not None
-            if math.isfinite(logged.loss) and finite_norm:
-                self.progress.skipped_in_a_row = 0
-            else:
-                self.note_skipped(logged.step)
+            self.trouble.look_at(logged)
         stats = meter.device_stats()
         if stats is not None:
             self.emit(stats)
-
-    def note_skipped(self, step: int) -> None:
-        """Shout about an update that was not made; pause when they come in a row."""
-        self.progress.skipped_in_a_row += 1
-        self.alert(
-            "error",
-            f"step {step}: loss or gradient is not finite; the update was skipped",
-            "a lower learning rate or a longer warm-up is the usual remedy",
-        )
-        if self.progress.skipped_in_a_row >= NONFINITE_LIMIT and not self.paused:
-            self.alert("error", f"paused after {NONFINITE_LIMIT} skipped updates in a row")
-            if self.parts.config.save.policy != "none":
-                self.save("manual")
-            self.pause()
 
     def evaluate(self, max_tokens: int = 0) -> bool:
         """Score the validation split; says whether it is the best so far. A stop ends it early
@@ -178,19 +225,28 @@ class Trainer:
             return False
         step = progress.step
         self.say_phase("evaluating")
-        result = evaluate(
-            parts.model,
-            parts.val_windows,
-            parts.tokenizer.byte_lengths(),
-            batch_size=parts.config.train.batch_size,
-            device=parts.device,
-            precision=parts.precision,
-            max_tokens=max_tokens,
-            should_stop=self.rest,
-            progress=lambda done, total: self.emit(
-                events.EvalProgress(step=step, done=done, total=total)
-            ),
-        )
+
+        def tell(done: int, total: int) -> None:
+            self.moved = time.monotonic()
+            self.emit(events.EvalProgress(step=step, done=done, total=total))
+
+        result = None
+        try:
+            result = evaluate(
+                parts.model,
+                parts.val_windows,
+                parts.tokenizer.byte_lengths(),
+                batch_size=parts.config.train.batch_size,
+                device=parts.device,
+                precision=parts.precision,
+                max_tokens=max_tokens,
+                should_stop=self.steering.rest,
+                progress=tell,
+            )
+        except (RuntimeError, MemoryError) as error:
+            if not is_out_of_memory(error):
+                raise
+            self.trouble.aside("evaluating", error)
         self.say_phase("training")
         if result is None:
             return False
@@ -200,6 +256,7 @@ class Trainer:
         if best:
             progress.best_val_loss, progress.best_step = result.loss, step
         progress.val_loss, self.evaluated_at = result.loss, step
+        self.mark()
         self.emit(
             events.EvalDone(
                 step=step,
@@ -222,11 +279,15 @@ class Trainer:
 
     def sample(self, asked: control.Sample) -> None:
         """Continue a prompt from the weights as they are; training's random state is untouched."""
-        parts, request = self.parts, asked.request
+        parts, request, steering = self.parts, asked.request, self.steering
         self.say_phase("sampling")
         started = time.perf_counter()
         pieces: list[str] = []
         count, reason, error = 0, "cancelled", ""
+
+        def given_up() -> bool:  # a conversation is finished before a pause begins
+            return steering.must_leave() or steering.inbox.is_cancelled(request)
+
         try:
             for token in generate(
                 parts.model,
@@ -234,13 +295,9 @@ class Trainer:
                 asked.prompt,
                 asked.params,
                 device=parts.device,
-                # A conversation with the live weights is finished before a pause begins.
-                should_stop=(
-                    (lambda: self.must_leave() or self.inbox.is_cancelled(request))
-                    if request
-                    else self.rest
-                ),
+                should_stop=given_up if request else steering.rest,
             ):
+                self.moved = time.monotonic()
                 count, reason = count + 1, token.reason or reason
                 pieces.append(token.text)
                 if request:
@@ -256,6 +313,10 @@ class Trainer:
                     )
         except EngineError as problem:  # a prompt that cannot be spelt must not end the training
             reason, error = "error", str(problem)
+        except (RuntimeError, MemoryError) as problem:
+            if not is_out_of_memory(problem):
+                raise
+            reason, error = "error", str(self.trouble.aside("sampling", problem))
         self.emit(
             events.SampleDone(
                 step=self.progress.step,
@@ -273,104 +334,18 @@ class Trainer:
     def save(self, kind: str) -> None:
         """Hand the state to the keeper, which copies it and writes in the background."""
         self.say_phase("saving")
-        self.progress.seconds += self.parts.meter.take_seconds()
-        evaluated = self.evaluated_at == self.progress.step
-        self.parts.keeper.save(self.progress, self.progress.val_loss if evaluated else None, kind)
+        with self.updating:
+            self.progress.seconds += self.parts.meter.take_seconds()
+            self.mark()
+            evaluated = self.evaluated_at == self.progress.step
+            self.parts.keeper.save(self.at, self.progress.val_loss if evaluated else None, kind)
         self.say_phase("training")
 
-    # What people ask for ------------------------------------------------------------------------
-
-    def obey(self, *, inside: bool = False) -> None:
-        """Apply what waits in the inbox; while paused, wait here for more.
-
-        `inside` an evaluation a single step ends the wait and is taken afterwards.
-        """
-        if self.parts.stop_file():
-            self.end("stop file")
-        while True:
-            for command, who in self.inbox.take():
-                self.apply(command, who)
-            if self.ending or not self.paused:
-                return
-            if self.steps_granted:
-                self.steps_granted -= not inside
-                return
-            if self.parts.stop_file():
-                self.end("stop file")
-                return
-            self.inbox.wait(0.5)
-            self.parts.keeper.relay(self.emit)
-
-    def apply(self, command: control.Command, who: str) -> None:
-        """One command, recorded with its effect."""
-        before = after = ""
-        step = self.progress.step
-        match command:
-            case control.Pause():
-                before, after = self.state_word(), "paused"
-                self.pause()
-            case control.Resume():
-                before, after = self.state_word(), "training"
-                self.resume()
-            case control.Step(count):
-                before, after = self.state_word(), f"{count} single step{'s' * (count > 1)}"
-                self.pause()
-                self.steps_granted += max(1, count)
-            case control.Stop(save, reason):
-                before, after = self.state_word(), reason
-                self.save_at_end = save
-                self.end(reason)
-            case control.SaveNow():
-                self.save("manual")
-            case control.EvalNow():
-                self.evaluate()
-            case control.SetLearningRate(lr):
-                scheduled = self.scheduled_rate()
-                before = f"{scheduled * self.progress.lr_scale:.3g}"
-                self.progress.lr_scale = lr / scheduled if lr is not None and scheduled else 1.0
-                after = f"{scheduled * self.progress.lr_scale:.3g}"
-            case control.Sample():
-                self.sample(command)
-        if isinstance(command, control.Sample) and command.request:
-            return  # a conversation with the live weights is not an event of the run
-        name = type(command).__name__
-        said = events.ControlApplied(step=step, command=name, before=before, after=after, who=who)
-        self.emit(said)
-
-    def state_word(self) -> str:
-        return "paused" if self.paused else "training"
-
-    def pause(self) -> None:
-        if not self.paused:
-            self.paused = True
-            self.emit(events.Paused(step=self.progress.step))
-
-    def resume(self) -> None:
-        self.steps_granted = 0
-        self.progress.skipped_in_a_row = 0
-        if self.paused:
-            self.paused = False
-            self.emit(events.Resumed(step=self.progress.step))
-
-    def end(self, reason: str) -> None:
-        self.ending = self.ending or reason
-
-    def must_leave(self) -> bool:
-        """Asked inside long work between two steps: whether it should end early."""
-        return bool(self.ending) or self.inbox.holds(control.Stop)
-
-    def rest(self) -> bool:
-        """As `must_leave`, and a pause that waits is kept right here."""
-        if not self.paused and self.inbox.holds(control.Pause) and not self.must_leave():
-            phase = self.phase
-            self.obey(inside=True)
-            self.say_phase(phase)
-        return self.must_leave()
-
     def say_phase(self, phase: str) -> None:
-        if phase == "training" and self.paused:
+        if phase == "training" and self.steering.paused:
             phase = "paused"
         self.phase = phase
+        self.moved = time.monotonic()
         self.emit(events.Phase(phase=phase, step=self.progress.step))
 
     def alert(self, level: str, title: str, hint: str = "") -> None:
@@ -378,16 +353,23 @@ class Trainer:
 
     def finish(self) -> events.Finished:
         """Keep what is to be kept, wait until it is durable, and say how it ended."""
-        parts, progress = self.parts, self.progress
+        parts, steering = self.parts, self.steering
         self.report(wait=True)
-        if self.save_at_end and parts.config.save.policy != "none":
+        if steering.save_at_end and parts.config.save.policy != "none":
             self.save("final")
         parts.keeper.close(self.emit)
-        finished = events.Finished(
+        parts.feed.close()
+        finished = self.finished(steering.ending or "completed")
+        self.emit(finished)
+        return finished
+
+    def finished(self, reason: str) -> events.Finished:
+        parts, progress = self.parts, self.progress
+        return events.Finished(
             run=self.run,
             step=progress.step,
             tokens=progress.tokens,
-            reason=self.ending or "completed",
+            reason=reason,
             seconds=progress.seconds + parts.meter.take_seconds(),
             checkpoint=parts.keeper.newest,
             loss=parts.meter.last_loss,
@@ -395,5 +377,21 @@ class Trainer:
             best_val_loss=progress.best_val_loss,
             best_step=progress.best_step,
         )
-        self.emit(finished)
-        return finished
+
+    def leave(self, stop: control.Stop, seconds: float) -> events.Finished | None:
+        """End the run from another thread: the last step boundary is saved, and the step that is
+        under way never reaches the weights. None when that cannot be within `seconds`."""
+        if not self.updating.acquire(timeout=seconds):
+            return None
+        try:
+            if self.steering.ending:
+                return None  # the loop has heard it and is on its way out
+            keeper = self.parts.keeper
+            if stop.save and self.parts.config.save.policy != "none":
+                keeper.save(self.at, None, "final")
+                keeper.close(self.emit)
+            self.left = self.finished(stop.reason)
+        finally:
+            self.updating.release()
+        self.emit(self.left)
+        return self.left

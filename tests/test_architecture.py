@@ -22,6 +22,7 @@ ROOT = Path(__file__).parents[1]
 # The modules that compute, engine.model aside. All others read or describe, and load no torch.
 HEAVY = {
     "engine.assembly",
+    "engine.checkpoints.background",
     "engine.checkpoints.load",
     "engine.checkpoints.save",
     "engine.checkpoints.snapshot",
@@ -29,13 +30,16 @@ HEAVY = {
     "engine.generation.generate",
     "engine.generation.load",
     "engine.generation.sampling",
+    "engine.guard",
     "engine.keeper",
     "engine.measure",
     "engine.meter",
     "engine.objectives",
     "engine.optim",
+    "engine.out_of_memory",
     "engine.parts",
     "engine.trainer",
+    "engine.trouble",
 }
 # Imports modules one by one, torch being out of reach, and tells which ones ask for it. Its error
 # is no Exception: a module that catches ImportError must not get away.

@@ -2,7 +2,8 @@
 
 A reference is `run` (its newest sound checkpoint), `run@last`, `run@best`, `run@500`,
 `run/step_000500`, or a path to a run or a checkpoint. A lab's own runs come before the shipped
-ones. Nothing outside the folder so found is ever read, and symbolic links are refused.
+ones. Nothing outside the folder so found is ever read, and symbolic links are refused. A file is
+no checkpoint, whatever it holds.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from pathlib import Path
 
 from engine.checkpoints import layout
 from engine.checkpoints.layout import CheckpointInfo, describe, list_checkpoints
+from engine.checkpoints.pickles import refuse_file
 from engine.checkpoints.proof import newest_verified
 from engine.checkpoints.retention import remove
 from engine.errors import CheckpointError, did_you_mean
@@ -48,13 +50,49 @@ def find_run_folder(lab: Lab, name: str) -> Path:
     runs = run_folders(lab)
     if name in runs:
         return runs[name]
-    path = Path(name).expanduser()
-    if ("/" in name or os.sep in name) and (path / RUN_FILE).is_file():
-        return path.resolve()
-    if (lab.checkpoints / name).is_symlink():
-        raise CheckpointError(f"run '{name}' is a symbolic link", "it is not followed")
-    hint = did_you_mean(name, runs) or "no run is here yet: tui-lab train makes one"
-    raise CheckpointError(f"unknown run '{name}'", hint)
+    path = _existing(name)
+    if path is not None:
+        refuse_file(path)
+        if "/" in name and (path / RUN_FILE).is_file():
+            return _followed_by_person(path)
+    if _is_link(lab.checkpoints / name):
+        raise CheckpointError(f"run '{name[:200]}' is a symbolic link", "it is not followed")
+    hint = did_you_mean(name[:200], runs) or "no run is here yet: tui-lab train makes one"
+    raise CheckpointError(f"unknown run '{name[:200]}'", hint)
+
+
+def _existing(reference: str) -> Path | None:
+    """The path that `reference` spells, if something is there."""
+    try:
+        path = Path(reference).expanduser()
+        path.lstat()
+    except (OSError, ValueError, RuntimeError):  # too long, a NUL, the home of nobody
+        return None
+    return path
+
+
+def _is_link(path: Path) -> bool:
+    try:
+        return path.is_symlink()
+    except OSError:  # a name longer than any
+        return False
+
+
+def _followed_by_person(path: Path) -> Path:
+    """The absolute path of a folder that was named. Its parents are its namer's to arrange; a link
+    in its own place is as likely planted. Raises CheckpointError for one."""
+    if path.is_symlink():
+        raise CheckpointError(f"'{path}' is a symbolic link", "it is not followed")
+    return path.resolve()
+
+
+def run_of(lab: Lab, reference: str) -> Path:
+    """The folder of the run that `reference` (in any of its forms) belongs to; nothing in it is
+    proven. Raises CheckpointError."""
+    direct = _direct(lab, reference)
+    if direct is not None:
+        return direct.path.parent
+    return find_run_folder(lab, reference.partition("@")[0])
 
 
 def find_checkpoint(lab: Lab, reference: str, problems: list[str] | None = None) -> CheckpointInfo:
@@ -110,18 +148,16 @@ def _direct(lab: Lab, reference: str) -> CheckpointInfo | None:
     """`run/step_000500`, or a path to a checkpoint's folder; None when it is neither."""
     parent, _, last = reference.rstrip("/").rpartition("/")
     if layout.parse_step_name(last) is None:
-        path = Path(reference).expanduser()
-        is_checkpoint = "/" in reference and (path / layout.MANIFEST).is_file()
-        return _described(path.resolve()) if is_checkpoint else None
+        path = _existing(reference)
+        is_checkpoint = path is not None and "/" in reference and (path / layout.MANIFEST).is_file()
+        return _described(_followed_by_person(path)) if path and is_checkpoint else None
     run = run_folders(lab).get(parent)
-    path = run / last if run else Path(reference).expanduser().absolute()
-    if path.is_symlink():
-        raise CheckpointError(f"'{path}' is a symbolic link", "it is not followed")
-    if path.is_dir():
-        return _described(path)
+    path = run / last if run else _existing(reference)
+    if path is not None and path.is_dir():
+        return _described(_followed_by_person(path))
     if run:
         raise CheckpointError(f"run '{parent}' has no '{last}'", _steps_hint(list_checkpoints(run)))
-    raise CheckpointError(f"there is no checkpoint at '{path}'")
+    raise CheckpointError(f"there is no checkpoint at '{reference[:200]}'")
 
 
 def _described(path: Path) -> CheckpointInfo:

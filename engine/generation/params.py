@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, fields
 from typing import ClassVar
 
-from engine.config.schema import SampleConfig
+from engine.config.sections import SampleConfig
 from engine.errors import InputError
 
 

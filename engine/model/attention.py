@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from engine.arithmetic import writes_attention_out
-from engine.config.schema import ModelConfig
+from engine.config.sections import ModelConfig
 
 
 def reference_attention(q_BHTD: Tensor, k_BHSD: Tensor, v_BHSD: Tensor, dropout: float) -> Tensor:

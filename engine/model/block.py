@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from engine.config.schema import ModelConfig
+from engine.config.sections import ModelConfig
 from engine.model.attention import CausalSelfAttention
 from engine.model.mlp import MLP
 

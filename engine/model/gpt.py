@@ -11,7 +11,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from engine.config.schema import ModelConfig
+from engine.config.sections import ModelConfig
 from engine.errors import InputError
 from engine.model.block import NORM_EPS, Block
 from engine.model.init import initialise

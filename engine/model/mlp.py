@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from engine.arithmetic import EXPANSION
-from engine.config.schema import ModelConfig
+from engine.config.sections import ModelConfig
 
 
 class MLP(nn.Module):

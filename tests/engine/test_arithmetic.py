@@ -8,7 +8,7 @@ import pytest
 
 from engine.arithmetic import count_parameters, flops_per_token, parameter_table
 from engine.config import load_preset
-from engine.config.schema import ModelConfig
+from engine.config.sections import ModelConfig
 from engine.lab import Lab, builtin_dir
 
 GPT2_VOCAB = 50257

@@ -10,7 +10,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from engine.config.schema import ModelConfig
+from engine.config.sections import ModelConfig
 from engine.data import TokenStream, Windows
 from engine.errors import CorpusError
 from engine.evaluation import evaluate, perplexity

@@ -9,7 +9,7 @@ import torch
 
 from engine.arithmetic import matmul_parameters
 from engine.config import Config
-from engine.config.schema import ModelConfig, SaveConfig, TrainConfig
+from engine.config.sections import ModelConfig, SaveConfig, TrainConfig
 from engine.device import autocast
 from engine.footprint import activation_bytes, checkpoint_bytes, disk_bytes, training_memory
 from engine.model import GPT

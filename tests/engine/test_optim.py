@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from engine.config.schema import ModelConfig, OptimizerConfig
+from engine.config.sections import ModelConfig, OptimizerConfig
 from engine.model import GPT
 from engine.optim import build_optimizer, decay_groups
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from engine.config.schema import ScheduleConfig
+from engine.config.sections import ScheduleConfig
 from engine.schedule import curve, fall_start, learning_rate
 
 KINDS = ("cosine", "linear", "constant", "wsd")

@@ -6,7 +6,7 @@ import functools
 import math
 from pathlib import Path
 
-from engine.config.schema import ScheduleConfig
+from engine.config.sections import ScheduleConfig
 from tui_lab import format as fmt
 from tui_lab.settings import Settings
 from tui_lab.state import RunState

@@ -10,7 +10,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from engine.config.schema import ModelConfig
+from engine.config.sections import ModelConfig
 from engine.errors import EngineError, InputError
 from engine.generation.generate import encode_prompt, generate
 from engine.generation.params import SamplingParams

@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from engine.config.schema import ModelConfig
+from engine.config.sections import ModelConfig
 from engine.model import GPT
 from engine.model.attention import fused_attention, quickest_attention, reference_attention
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch.nn import functional
 
-from engine.config.schema import ModelConfig
+from engine.config.sections import ModelConfig
 from engine.errors import InputError
 from engine.model import GPT
 

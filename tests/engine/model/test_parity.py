@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch.nn import functional
 
-from engine.config.schema import ModelConfig
+from engine.config.sections import ModelConfig
 from engine.model import GPT
 
 transformers = pytest.importorskip("transformers")

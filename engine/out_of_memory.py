@@ -1,0 +1,63 @@
+"""Out of memory: knowing it when it comes, making room, and saying what to change.
+
+PyTorch has one exception for GPUs, another for the CPU's allocator, and Python a third.
+"""
+
+from __future__ import annotations
+
+import gc
+import traceback
+
+import torch
+
+from engine.config import Config
+from engine.errors import EngineError
+from engine.footprint import training_memory
+from engine.planner import smaller_batch
+
+_CPU_ALLOCATOR = ("DefaultCPUAllocator", "not enough memory", "can't allocate memory")
+
+
+class OutOfMemory(EngineError):
+    """The device's memory does not hold what was asked of it. The weights are as they were."""
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether `error` means that memory ran out, on the device or on the host."""
+    if isinstance(error, MemoryError | torch.OutOfMemoryError):
+        return True
+    text = str(error)
+    return isinstance(error, RuntimeError) and any(sign in text for sign in _CPU_ALLOCATOR)
+
+
+def make_room(error: BaseException, device: torch.device) -> None:
+    """Let go of what the failed step still holds: its frames' tensors, and the allocator's cache."""
+    traceback.clear_frames(error.__traceback__)
+    gc.collect()
+    if device.type == "cuda":
+        torch.cuda.empty_cache()
+    elif device.type == "mps":
+        torch.mps.empty_cache()
+
+
+def explain(
+    stage: str, step: int, run: str, config: Config, vocab_size: int, device: str, precision: str
+) -> OutOfMemory:
+    """The error that a person reads: where it happened, what takes the memory, what to change.
+
+    `stage`: forward, backward, optimizer; `device`: cpu, cuda or mps.
+    """
+    needed = training_memory(config, vocab_size, precision, device)
+    largest, size = max(needed.parts(), key=lambda part: part[1])
+    title = (
+        f"out of memory at step {step:,} ({stage}): training needs about {needed.total / 1e9:.1f} "
+        f"GB, the {largest} {size / 1e9:.1f} GB of it"
+    )
+    change = smaller_batch(config)
+    if change:
+        hint = f"the same step in less memory: tui-lab train --resume {run} {change}"
+    else:
+        hint = (
+            "a batch of one window does not fit: shorten model.context_length, or shrink the model"
+        )
+    return OutOfMemory(title, hint)
