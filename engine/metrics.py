@@ -13,13 +13,17 @@ nothing is dropped.
 from __future__ import annotations
 
 import json
+import os
 from array import array
 from bisect import bisect_left
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+
+from engine.plain_file import open_plain
 
 METRICS_FILE = "metrics.jsonl"
 EVENTS_FILE = "events.jsonl"
@@ -37,39 +41,43 @@ COLUMNS = (
     "time",
 )
 MAX_LINE = 4_000_000  # bytes; a longer line is passed over
-PIECE = 8 << 20
+PIECE = 4 << 20  # bytes; what is parsed at once takes up to thirty times that
 _NAN = float("nan")
 
 
 class JsonlTail:
     """Follows one JSONL file: each `poll` returns the objects of the lines finished since.
 
-    `restarts` counts how often the file was found shorter than what had been read of it (it was
-    replaced): everything read before is then void and reading begins anew.
+    `restarts` counts how often the file was found to be another one, or shorter than what had been
+    read of it: everything read before is then void and reading begins anew. `size` is its length
+    when it was last opened, `offset` how much of it was read.
     """
 
     def __init__(self, path: Path) -> None:
         self.path = path
         self.restarts = 0
-        self._offset = 0
+        self.size = self.offset = 0
+        self._which: tuple[int, int] | None = None
         self._rest = b""
         self._skipping = False
 
     def poll(self) -> list[dict[str, Any]]:
-        """The new objects, in order; none when the file is not there (yet)."""
-        records: list[dict[str, Any]] = []
-        try:
-            with open(self.path, "rb") as file:
-                if file.seek(0, 2) < self._offset:
-                    self._offset, self._rest, self._skipping = 0, b"", False
-                    self.restarts += 1
-                file.seek(self._offset)
-                while piece := file.read(PIECE):
-                    self._offset += len(piece)
-                    records += parse_lines(self._finished(piece))
-        except OSError:
-            return records
-        return records
+        """The new objects, in order; none when the file is not there (yet), or no plain file."""
+        return [record for piece in self.pieces() for record in piece]
+
+    def pieces(self, size: int = PIECE) -> Iterator[list[dict[str, Any]]]:
+        """As `poll`, `size` bytes of the file at a time: memory stays bounded however long it is."""
+        with suppress(OSError), open_plain(self.path) as file:
+            about = os.fstat(file.fileno())
+            which = about.st_dev, about.st_ino
+            if about.st_size < self.offset or (self._which or which) != which:
+                self.offset, self._rest, self._skipping = 0, b"", False
+                self.restarts += 1
+            self._which, self.size = which, about.st_size
+            file.seek(self.offset)
+            while piece := file.read(size):
+                self.offset += len(piece)
+                yield parse_lines(self._finished(piece))
 
     def _finished(self, piece: bytes) -> list[bytes]:
         """The whole lines that `piece` completes; the torn end is kept for the next piece."""
@@ -176,12 +184,18 @@ class MetricsTail:
 
     def poll(self) -> int:
         """Read on; says how many new lines there were."""
-        records = self._tail.poll()
+        count = 0
+        for records in self._tail.pieces():
+            self._forget_replaced()
+            self.metrics.add(records)
+            count += len(records)
+        self._forget_replaced()
+        return count
+
+    def _forget_replaced(self) -> None:
         if self._tail.restarts != self._restarts:
             self._restarts = self._tail.restarts
             self.metrics.clear()
-        self.metrics.add(records)
-        return len(records)
 
 
 def read_metrics(run_path: Path) -> dict[str, np.ndarray]:
@@ -199,6 +213,7 @@ def read_events(run_path: Path, kinds: Iterable[str] | None = None) -> list[dict
     wanted = None if kinds is None else set(kinds)
     return [
         record
-        for record in JsonlTail(run_path / EVENTS_FILE).poll()
+        for piece in JsonlTail(run_path / EVENTS_FILE).pieces()
+        for record in piece
         if isinstance(record.get("event"), str) and (wanted is None or record["event"] in wanted)
     ]

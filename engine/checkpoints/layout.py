@@ -28,8 +28,9 @@ STATE = "state.json"
 META = "meta.json"
 MANIFEST = "manifest.json"
 
-_STEP = re.compile(r"step_(\d{6,15})(?:-(\d{1,6}))?")
-_TEMPORARY = re.compile(r"\.tmp-.*-(\d{1,10})")
+# Digits are ASCII: others look like a step that is there already.
+_STEP = re.compile(r"step_([0-9]{6,15})(?:-([0-9]{1,6}))?")
+_TEMPORARY = re.compile(r"\.tmp-.*-([0-9]{1,10})")
 
 
 @dataclass(frozen=True)

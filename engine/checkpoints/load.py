@@ -96,7 +96,13 @@ def _read(path: Path, entry: dict[str, Any]) -> tuple[Tensor, list[TensorInfo]]:
         size = os.fstat(file.fileno()).st_size
         check_size(path, size, entry)
         infos = parse_header(file, path) if path.suffix == ".safetensors" else []
-        data = torch.empty(size, dtype=torch.uint8)
+        try:
+            data = torch.empty(size, dtype=torch.uint8)
+        except RuntimeError as error:
+            raise CheckpointError(
+                f"'{path}' does not fit in memory: it has {size:,} bytes",
+                "free some memory, or take a machine with more",
+            ) from error
         view, digest, filled = memoryview(data.numpy()), hashlib.sha256(), 0
         file.seek(0)
         while filled < size:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import Any
 from engine.config.schema import Config, find_field, from_dict
 from engine.errors import ConfigError, did_you_mean
 from engine.lab import Lab
+from engine.toml import read_toml
 
 LENGTHS = ("train.max_steps", "train.epochs", "train.max_tokens")
 
@@ -37,10 +37,10 @@ def list_presets(lab: Lab) -> list[Preset]:
 def load_file(path: Path) -> Config:
     """The configuration in a TOML file. Raises ConfigError naming file, line and field."""
     try:
-        values = tomllib.loads(path.read_text(encoding="utf-8"))
+        values = read_toml(path)
     except OSError as error:
         raise ConfigError(f"cannot read '{path}': {error.strerror}") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
+    except ValueError as error:
         raise ConfigError(f"{path.name}: not valid TOML: {error}") from error
     return from_dict(values, path.name)
 

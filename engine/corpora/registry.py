@@ -7,7 +7,6 @@ a corpus lies and under what licence; does not read its text.
 
 from __future__ import annotations
 
-import tomllib
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,7 @@ from typing import Any
 from engine.corpora import interpreter
 from engine.errors import CorpusError, did_you_mean
 from engine.lab import Lab
+from engine.toml import read_toml
 
 KINDS = ("python-docs", "python-stdlib", "text", "files")
 ADDED = "added.toml"
@@ -84,12 +84,12 @@ def read_entries(lab: Lab, only: str | None = None) -> dict[str, CorpusEntry]:
 def read_registry(path: Path) -> dict[str, dict[str, Any]]:
     """The tables of one registry file; none when there is no such file. Raises CorpusError."""
     try:
-        tables = tomllib.loads(path.read_text(encoding="utf-8"))
+        tables = read_toml(path)
     except (FileNotFoundError, NotADirectoryError):
         return {}
     except OSError as error:
         raise CorpusError(f"cannot read '{path}': {error.strerror}") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except ValueError as error:
         raise CorpusError(f"'{path}' is not valid TOML: {error}", "fix or remove it") from None
     for name, values in tables.items():
         if not isinstance(values, dict):

@@ -13,6 +13,7 @@ from typing import Any
 
 from engine.errors import TokenizerError, did_you_mean
 from engine.lab import Lab
+from engine.plain_file import read_plain
 from engine.tokenizers.base import FILE_NAME, FORMAT, Tokenizer, digest_of
 from engine.tokenizers.bpe import BpeTokenizer
 from engine.tokenizers.byte import ByteTokenizer
@@ -24,9 +25,9 @@ from engine.tokenizers.word import WordTokenizer
 KINDS = ("bytes", "char", "word", "bpe", "gpt2")
 UNTRAINED = ("bytes", "gpt2")  # kinds that need no text
 
-_MAX_FILE_BYTES = 1 << 28
-_MAX_TOKENS = 1 << 24
-_MAX_TABLE_BYTES = 1 << 28  # merges can double a token's length each: a small file, a huge table
+_MAX_FILE_BYTES = 1 << 25
+_MAX_TOKENS = 1 << 20
+_MAX_TABLE_BYTES = 1 << 26  # merges can double a token's length each: a small file, a huge table
 
 
 def load(directory: Path) -> Tokenizer:
@@ -84,9 +85,7 @@ def _read_json(path: Path) -> Any:
     try:
         if not path.is_file():
             raise TokenizerError(f"there is no {path.name} in '{path.parent}'")
-        if path.stat().st_size > _MAX_FILE_BYTES:
-            raise TokenizerError(f"{path}: larger than any tokenizer is")
-        return json.loads(path.read_bytes().decode())
+        return json.loads(read_plain(path, _MAX_FILE_BYTES, follow=True).decode())
     except OSError as error:
         raise TokenizerError(f"cannot read '{path}': {error.strerror}") from error
     except (ValueError, RecursionError) as error:
