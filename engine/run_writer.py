@@ -2,9 +2,10 @@
 
 Steps go to `metrics.jsonl`, other events to `events.jsonl`, a line for people to `log.txt`, the
 latest figures to `status.json`. Lines are gathered and written at most once a second, with one
-write a file; nothing waits for the disk but the run's last word. A write that fails (disk full,
-file system gone) is reported once by `on_trouble`, and what could not be written is kept, up to a
-bound, and tried again.
+write a file; nothing waits for the disk but the run's last word. Between events another thread
+calls `beat`, so that the status stays fresh while the loop is silent. A write that fails (disk
+full, file system gone) is reported once by `on_trouble`, and what could not be written is kept, up
+to a bound, and tried again.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -39,7 +41,9 @@ from engine.events import (
     to_json,
 )
 from engine.metrics import EVENTS_FILE, METRICS_FILE
-from engine.status import own_status, read_status, write_status
+from engine.plain_file import open_plain, open_to_write
+from engine.pulse import Pulse
+from engine.status import ACTIVE, own_status, read_status, write_status
 from engine.text import visible
 
 LOG_FILE = "log.txt"
@@ -48,6 +52,10 @@ LOG_STEP_SECONDS = 10.0
 MAX_KEPT = 16 << 20  # bytes of a file's lines that wait for a disk to recover
 
 _PASSING = (TokenGenerated, EvalProgress, DeviceStats, Preparing, Phase)
+_MOVES = (
+    RunStarted, Phase, StepDone, EvalProgress, EvalDone, TokenGenerated, SampleDone, ControlApplied
+)  # fmt: skip
+"""Said by the loop itself: it is not stuck. Alerts and load may come from any thread."""
 
 
 class Appender:
@@ -69,7 +77,7 @@ class Appender:
         if len(data) > MAX_KEPT:  # the disk has failed for long: the oldest lines are given up
             data, self._mend = data[-MAX_KEPT:].partition(b"\n")[2], True
         self._waiting = [data]
-        descriptor = os.open(self.path, _APPEND, 0o600)
+        descriptor = open_to_write(self.path, os.O_WRONLY | os.O_APPEND)
         try:
             if self._mend:  # the torn line stands alone, and readers pass over it
                 os.write(descriptor, b"\n")
@@ -80,13 +88,10 @@ class Appender:
         self._waiting = [data[written:]] if written < len(data) else []
 
 
-_APPEND = os.O_WRONLY | os.O_CREAT | os.O_APPEND | getattr(os, "O_NOFOLLOW", 0)
-
-
 def _torn(path: Path) -> bool:
     """Whether the file ends in the middle of a line (its writer was killed while writing)."""
     try:
-        with open(path, "rb") as file:
+        with open_plain(path) as file:
             if file.seek(0, os.SEEK_END) == 0:
                 return False
             file.seek(-1, os.SEEK_END)
@@ -100,7 +105,7 @@ class HasPath(Protocol):
 
 
 class RunWriter:
-    """An event listener: `writer(event)` from any one thread at a time. Never raises OSError."""
+    """An event listener: `writer(event)` from any thread. Never raises OSError."""
 
     def __init__(
         self, folder: HasPath, on_trouble: Callable[[str, str], None] = lambda title, hint: None
@@ -119,23 +124,60 @@ class RunWriter:
         self._flushed = self._logged_step = -math.inf
         self._started = time.monotonic()
         self._failing = False
+        self._pulse = Pulse()
+        self._lock = threading.RLock()
         self.flush()
 
     def __call__(self, event: Event) -> None:
-        if isinstance(event, StepDone):
-            self._step(event)
-            if time.monotonic() - self._flushed >= FLUSH_SECONDS:
-                self.flush()
-        elif not isinstance(event, _PASSING):
-            self._note(event)
-            self._events.add(to_json(event))
-            line = describe(event)
-            if line:
-                self._log_line(event.time, line)
-            self.flush(durable=isinstance(event, Finished | Failed))
+        with self._lock:
+            if isinstance(event, _MOVES):
+                self._pulse.move()
+            if isinstance(event, StepDone):
+                self._step(event)
+                self._flush_if_due()
+            elif isinstance(event, _PASSING):
+                self._pass(event)
+                self._flush_if_due()
+            else:
+                self._note(event)
+                self._events.add(to_json(event))
+                line = describe(event)
+                if line:
+                    self._log_line(event.time, line)
+                self.flush(durable=isinstance(event, Finished | Failed))
+
+    def beat(self) -> None:
+        """From any thread, as often as one likes: keep the files fresh, at most once a second."""
+        if time.monotonic() - self._flushed < FLUSH_SECONDS:
+            return
+        # Whoever holds the lock is writing: then the files are fresh without this.
+        if self._lock.acquire(blocking=False):
+            try:
+                if self._status.state in ACTIVE:
+                    self._flush_if_due()
+            finally:
+                self._lock.release()
+
+    def _flush_if_due(self) -> None:
+        if time.monotonic() - self._flushed >= FLUSH_SECONDS:
+            self.flush()
+
+    def _pass(self, event: Event) -> None:
+        """What is not kept shows in the status while it lasts."""
+        status = self._status
+        if isinstance(event, Phase):
+            status.phase, status.phase_done, status.phase_total = event.phase, 0, 0
+        elif isinstance(event, EvalProgress):
+            status.phase_done, status.phase_total = event.done, event.total
+        elif isinstance(event, DeviceStats):
+            status.used_bytes, status.peak_bytes = event.used, event.peak
+            status.total_bytes, status.reserved_bytes = event.total, event.reserved
+            status.utilization, status.temperature = event.utilization, event.temperature
+            status.power = event.power
 
     def _step(self, event: StepDone) -> None:
         self._metrics.add(to_json(event))
+        self._pulse.step(event.step)
         status = self._status
         status.step, status.tokens, status.loss = event.step, event.tokens, event.loss
         if event.val_loss is not None:
@@ -165,13 +207,16 @@ class RunWriter:
             self._scored(event.step, event.val_loss)
         elif isinstance(event, Paused):
             status.state = "paused"
+            self._pulse.rest()
         elif isinstance(event, Resumed):
             status.state = "running"
+            self._pulse.rest()
         elif isinstance(event, Finished):
             status.state = "finished" if event.reason == "completed" else "stopped"
             status.reason, status.step, status.tokens = event.reason, event.step, event.tokens
+            status.phase = ""
         elif isinstance(event, Failed):
-            status.state, status.error = "failed", event.title
+            status.state, status.error, status.phase = "failed", event.title, ""
 
     def _scored(self, step: int, val_loss: float) -> None:
         status = self._status
@@ -196,7 +241,14 @@ class RunWriter:
 
     def flush(self, *, durable: bool = False) -> None:
         """Write what waits, now."""
+        with self._lock:
+            self._flush(durable)
+
+    def _flush(self, durable: bool) -> None:
+        status, pulse = self._status, self._pulse
         self._flushed = time.monotonic()
+        status.advanced = pulse.moved_at()
+        status.step_seconds, status.report_seconds = pulse.step_seconds, pulse.report_seconds
         try:
             self._metrics.flush()
             self._events.flush()
@@ -216,9 +268,10 @@ class RunWriter:
 
     def close(self) -> None:
         """Write what waits. A run without a last word (Finished, Failed) was stopped."""
-        if self._status.state in ("running", "paused"):
-            self._status.state = "stopped"
-        self.flush(durable=True)
+        with self._lock:
+            if self._status.state in ACTIVE:
+                self._status.state, self._status.phase = "stopped", ""
+            self.flush(durable=True)
 
 
 def describe(event: Event) -> str:

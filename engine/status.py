@@ -1,13 +1,16 @@
 """What a run says of itself for others to read: `status.json`, small and replaced whole.
 
-Also whether the process that wrote it is still alive: a run that says "running" and whose process
-is gone has crashed. A process is known by its number and its start, since numbers come again.
+Also how a reader should take it. On the same host a run whose process is gone has crashed (a
+process is known by its number and its start, since numbers come again), and one whose loop has been
+still for long is stalled; of a run on another host only its silence tells. What is long is judged
+by the run's own recent steps.
 """
 
 from __future__ import annotations
 
 import functools
 import json
+import math
 import os
 import socket
 import time
@@ -17,16 +20,27 @@ from pathlib import Path
 from typing import Any
 
 from engine import atomic
+from engine.plain_file import open_to_write, read_plain
 
 STATUS_FILE = "status.json"
 ENDED = ("finished", "stopped", "failed")
-ACTIVE = ("running", "paused")
-ELSEWHERE_SECONDS = 120.0  # a run on another machine that was silent for longer is not known
+ACTIVE = ("running", "paused", "stalled")
+"""States of a run that a living process has, as `judged` tells them; `stalled` is never written."""
+
+PATIENCE_STEPS = 20  # a silence of so many steps is remarkable
+STALLED_SECONDS = 30.0  # and of so long at least, on this host
+SILENT_SECONDS = 60.0  # on another one, where even a living run may be seen late
+FIRST_STEP_SECONDS = 300.0  # before any step is measured: the first one builds and warms much up
 
 
 @dataclass
 class Status:
-    """`state`: running, paused, finished, stopped, failed; `updated`: seconds since the epoch."""
+    """`state`: running, paused, finished, stopped, failed. `since` (when this process took the
+    run), `advanced` (when its loop last did something) and `updated`: seconds since the epoch.
+
+    `step_seconds` is the median of recent steps, 0 while not known; `report_seconds` that of the
+    time between two logged ones. The figures of memory and load are those of `DeviceStats`.
+    """
 
     state: str = "unknown"
     step: int = 0
@@ -45,18 +59,40 @@ class Status:
     host: str = ""
     process: str = ""
     updated: float = 0.0
+    since: float = 0.0
+    advanced: float = 0.0
+    phase: str = ""
+    phase_done: int = 0
+    phase_total: int = 0
+    step_seconds: float = 0.0
+    report_seconds: float = 0.0
+    used_bytes: int | None = None
+    peak_bytes: int | None = None
+    total_bytes: int | None = None
+    reserved_bytes: int | None = None
+    utilization: float | None = None
+    temperature: float | None = None
+    power: float | None = None
 
 
 def own_status() -> Status:
-    """A status of this very process."""
-    return Status("running", pid=os.getpid(), host=socket.gethostname(), process=own_mark())
+    """A status of this very process, from now on."""
+    now = time.time()
+    return Status(
+        "running",
+        pid=os.getpid(),
+        host=socket.gethostname(),
+        process=own_mark(),
+        since=now,
+        advanced=now,
+        phase="loading",
+    )
 
 
 def read_status(run_path: Path) -> Status:
     """The run's status; an empty one (`unknown`) when the file is absent or broken."""
     try:
-        with open(run_path / STATUS_FILE, "rb") as file:
-            record = json.loads(file.read(100_000))
+        record = json.loads(read_plain(run_path / STATUS_FILE, 100_000))
     except (OSError, ValueError, RecursionError):
         return Status()
     return _checked(record) if isinstance(record, dict) else Status()
@@ -87,26 +123,48 @@ def write_status(run_path: Path, status: Status, *, durable: bool) -> None:
         atomic.write_json(path, asdict(status))
         return
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    temporary.write_text(json.dumps(asdict(status)) + "\n", encoding="utf-8")
+    atomic.discard(temporary)  # a link planted under the name is not followed
+    with os.fdopen(open_to_write(temporary, os.O_WRONLY), "wb") as file:
+        file.write(json.dumps(asdict(status)).encode() + b"\n")
     os.replace(temporary, path)
 
 
 def is_running(status: Status) -> bool:
     """Whether the process that wrote an active status is alive (as far as one can know)."""
-    if status.state not in ACTIVE:
-        return False
-    if status.host != socket.gethostname():
-        return time.time() - status.updated < ELSEWHERE_SECONDS
-    return process_mark(status.pid) == status.process != ""
+    return judged(status) in ACTIVE
 
 
 def judged(status: Status) -> str:
-    """The state as a reader should see it: also `crashed`, or `unknown` for another machine's."""
-    if status.state in ENDED or status.state not in ACTIVE:
+    """The state as a reader should see it: also `stalled` (alive, its loop is not), `crashed`, and
+    `unknown` for a run of another host that has been silent for long."""
+    if status.state not in ACTIVE:
         return status.state if status.state in ENDED else "unknown"
-    if is_running(status):
-        return status.state
-    return "crashed" if status.host == socket.gethostname() else "unknown"
+    if status.host != socket.gethostname():
+        silent = seconds_since(status.updated) > max(SILENT_SECONDS, _patience(status))
+        return "unknown" if silent else status.state
+    if not status.process or process_mark(status.pid) != status.process:
+        return "crashed"
+    return "stalled" if is_stalled(status) else status.state
+
+
+def is_stalled(status: Status) -> bool:
+    """Whether a run that should be taking steps has taken none for long. A pause, an evaluation, or
+    a compilation takes what it takes."""
+    if status.state != "running" or status.phase != "training":
+        return False
+    least = STALLED_SECONDS if status.step_seconds > 0 else FIRST_STEP_SECONDS
+    return seconds_since(status.advanced) > max(least, _patience(status))
+
+
+def _patience(status: Status) -> float:
+    """How long this run may be silent: a loop that logs each hundredth step tells of that alone."""
+    longest = max(PATIENCE_STEPS * status.step_seconds, 3 * status.report_seconds)
+    return longest if 0 < longest < math.inf else 0.0
+
+
+def seconds_since(when: float) -> float:
+    """Never negative, whatever the clocks of two hosts say, or one clock before and after."""
+    return max(0.0, time.time() - when)
 
 
 def process_mark(pid: int) -> str:
