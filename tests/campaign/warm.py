@@ -1,0 +1,18 @@
+"""What the fork server imports once, so that a trial need not: torch, and all that a run needs.
+
+Nothing is computed here: torch's threads, once started, do not come along into a forked child.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch._dynamo  # the first optimiser step would import it, for half a second
+
+import engine.assembly
+import engine.device
+import engine.generation.default
+import engine.machine
+import engine.session  # noqa: F401
+import tests.campaign.processes  # noqa: F401
+
+torch.set_num_threads(1)
