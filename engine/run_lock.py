@@ -15,6 +15,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from engine.errors import InputError
+from engine.plain_file import open_to_write
 
 try:
     import fcntl
@@ -39,11 +40,10 @@ class RunLock:
     def acquire(self) -> None:
         """Take the lock. Raises RunBusy telling who has it, InputError if the folder is read-only.
 
-        A link in the file's place is refused, not followed.
+        Anything but a plain file in its place (a link, a pipe) is refused.
         """
-        flags = os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0)
         try:
-            descriptor = os.open(self._path, flags, 0o600)
+            descriptor = open_to_write(self._path, os.O_RDWR)
         except OSError as error:
             raise InputError(
                 f"cannot write in '{self._path.parent}': {error.strerror}",

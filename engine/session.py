@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from engine import __version__, atomic, control, events, tokenizers
-from engine.checkpoints import CheckpointInfo, check_name
+from engine.checkpoints import CheckpointInfo, check_belongs, check_name
 from engine.checkpoints.layout import META
 from engine.checkpoints.tensors import read_json
 from engine.config import Config, to_toml
@@ -103,6 +103,7 @@ def resume_training(
         tokenizer = tokenizers.load(folder.path / "tokenizer")
         _check_belongs(lab, folder, info, config, tokenizer)
         material = Material(lab, config, tell, tokenizer)
+        check_belongs(info, tokenizer.digest, material.prepared.digest)
         length = count_steps(config, len(material.train))
         if length is not None and info.step >= length:
             raise InputError(

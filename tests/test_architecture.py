@@ -26,6 +26,7 @@ HEAVY = {
     "engine.checkpoints.load",
     "engine.checkpoints.save",
     "engine.checkpoints.snapshot",
+    "engine.checkpoints.trusted",
     "engine.evaluation",
     "engine.generation.generate",
     "engine.generation.load",

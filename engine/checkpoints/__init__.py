@@ -1,12 +1,13 @@
 """Checkpoints: their layout, saving, loading, looking into them, proving and deleting them.
 
-    layout      names, listing          save        the protocol, in the background (torch)
+    layout      names, listing          save        the protocol (torch)
     tensors     the safetensors format  load        proven tensors (torch)
     proof       hashes and manifests    inspection  headers, statistics
-    retention   what a run keeps        snapshot    a moment in host memory (torch)
-    find        references such as `run@best`
+    retention   what a run keeps        background  saving behind training (torch)
+    find        references              snapshot    a moment in host memory (torch)
+    pickles     refused, and why        trusted     read all the same (torch)
 
-All but `save`, `snapshot` and `load` is free of torch, and this package imports none of those.
+What is not marked so is free of torch, and this package imports nothing that is marked.
 """
 
 from engine.checkpoints.find import delete, delete_run, find_checkpoint, find_run_folder
@@ -17,7 +18,7 @@ from engine.checkpoints.inspection import (
     tensor_statistics,
 )
 from engine.checkpoints.layout import CheckpointInfo, check_name, describe, list_checkpoints
-from engine.checkpoints.proof import newest_verified, verify
+from engine.checkpoints.proof import check_belongs, newest_verified, verify
 from engine.checkpoints.tensors import TensorInfo
 
 __all__ = [
@@ -25,6 +26,7 @@ __all__ = [
     "Inspection",
     "TensorInfo",
     "TensorStatistics",
+    "check_belongs",
     "check_name",
     "delete",
     "delete_run",

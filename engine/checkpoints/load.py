@@ -53,6 +53,7 @@ def load_training(info: CheckpointInfo) -> Training:
 
     Raises CheckpointError when one is damaged, or when the checkpoint was saved without them.
     """
+    load_meta(info)  # what it says of the run has been believed: its hash is checked like the rest
     files = read_manifest(info.path)["files"]
     if layout.TRAINING not in files or layout.STATE not in files:
         raise CheckpointError(

@@ -109,6 +109,23 @@ def check_digest(path: Path, digest: str, entry: dict[str, Any]) -> None:
         )
 
 
+def check_belongs(info: CheckpointInfo, tokenizer_digest: str, corpus_digest: str) -> None:
+    """Raise CheckpointError unless the checkpoint was made with this tokenizer and this prepared
+    corpus: its weights would load beside others all the same, and go on to learn nonsense.
+
+    A checkpoint whose manifest names no digests was saved without a run and belongs anywhere.
+    """
+    digests = read_manifest(info.path).get("digests")
+    if not isinstance(digests, dict):
+        return
+    for what, digest in (("tokenizer", tokenizer_digest), ("corpus", corpus_digest)):
+        if digests.get(what, digest) != digest:
+            raise CheckpointError(
+                f"'{info.path}' was not made with the {what} that its run has now",
+                f"put the {what} back as it was, or resume an earlier checkpoint",
+            )
+
+
 def newest_verified(run_path: Path) -> tuple[CheckpointInfo | None, list[str]]:
     """The newest sound checkpoint of a run, and what is wrong with the newer ones passed over.
 
