@@ -135,6 +135,9 @@ class RunWriter:
             if isinstance(event, StepDone):
                 self._step(event)
                 self._flush_if_due()
+            elif isinstance(event, Phase) and event.phase == "saving":
+                self._pass(event)
+                self.flush()  # whoever resumes from this save finds every step before it
             elif isinstance(event, _PASSING):
                 self._pass(event)
                 self._flush_if_due()
@@ -206,10 +209,10 @@ class RunWriter:
             )
             self._scored(event.step, event.val_loss)
         elif isinstance(event, Paused):
-            status.state = "paused"
+            status.state = status.phase = "paused"
             self._pulse.rest()
         elif isinstance(event, Resumed):
-            status.state = "running"
+            status.state, status.phase = "running", "training"
             self._pulse.rest()
         elif isinstance(event, Finished):
             status.state = "finished" if event.reason == "completed" else "stopped"

@@ -122,7 +122,7 @@ def write_status(run_path: Path, status: Status, *, durable: bool) -> None:
     if durable:
         atomic.write_json(path, asdict(status))
         return
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    temporary = path.with_name(f".tmp-{path.name}-{os.getpid()}")
     atomic.discard(temporary)  # a link planted under the name is not followed
     with os.fdopen(open_to_write(temporary, os.O_WRONLY), "wb") as file:
         file.write(json.dumps(asdict(status)).encode() + b"\n")
