@@ -85,7 +85,7 @@ def preview(lab: Lab, reference: str) -> list[Difference]:
     complete = [info for info in list_checkpoints(path) if info.complete]
     if not complete:
         return []
-    return differences_from(complete[-1], load_file(path / CONFIG_FILE))
+    return differences_from(complete[-1], load_file(path / CONFIG_FILE, follow=False))
 
 
 def differences_from(info: CheckpointInfo, config: Config) -> list[Difference]:

@@ -105,7 +105,7 @@ class RunFolder:
 
     def config(self) -> Config:
         """The run's resolved configuration. Raises ConfigError when the file is broken."""
-        return load_file(self.path / CONFIG_FILE)
+        return load_file(self.path / CONFIG_FILE, follow=False)
 
     def close(self) -> None:
         self._lock.release()
@@ -167,7 +167,7 @@ class RunSummary:
 
     def config(self) -> Config:
         """The run's configuration. Raises ConfigError when the file is absent or broken."""
-        return load_file(self.path / CONFIG_FILE)
+        return load_file(self.path / CONFIG_FILE, follow=False)
 
 
 def list_runs(lab: Lab) -> list[RunSummary]:

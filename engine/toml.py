@@ -16,13 +16,13 @@ MAX_BYTES = 4_000_000
 MAX_WORK = 10_000_000  # about a second
 
 
-def read_toml(path: Path) -> dict[str, Any]:
-    """The tables of the file at `path`, to which a link may lead.
+def read_toml(path: Path, *, follow: bool = True) -> dict[str, Any]:
+    """The tables of the file at `path`; with `follow` a link may lead to it.
 
     Raises OSError when it cannot be read, is not a plain file or is too large, and ValueError
     saying what is wrong with its contents.
     """
-    text = read_plain(path, MAX_BYTES, follow=True).decode("utf-8")
+    text = read_plain(path, MAX_BYTES, follow=follow).decode("utf-8")
     dots = [line.count(".") for line in text.split("\n")]
     # Each key is looked up part by part, beneath every part of the header that it stands under.
     if max(dots) * (len(dots) + sum(dots)) > MAX_WORK:

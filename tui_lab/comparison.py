@@ -7,7 +7,6 @@ its new lines.
 from __future__ import annotations
 
 import time
-import tomllib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from engine.metrics import MetricsTail
+from engine.toml import read_toml
 from engine.series import decimate, smooth
 
 LONGEST_GAP = 60.0
@@ -111,8 +111,8 @@ def read_values(path: Path) -> dict[str, Any]:
     Read as plain TOML, so that fields of another version are compared too.
     """
     try:
-        sections = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError):
+        sections = read_toml(path, follow=False)
+    except (OSError, ValueError):
         return {}
     flat: dict[str, Any] = {}
     for name, section in sections.items():

@@ -43,12 +43,12 @@ class Settings:
     @classmethod
     def load(cls, path: Path | None = None) -> Settings:
         """The settings in `path` (by default in `config_dir()`), each wrong value replaced."""
-        import tomllib
+        from engine.toml import read_toml
 
         path = path or config_dir() / "settings.toml"
         settings = cls(path=path)
         try:
-            values = tomllib.loads(path.read_text(encoding="utf-8"))
+            values = read_toml(path)
         except (OSError, ValueError):
             return settings
         for spec in fields(cls):

@@ -34,10 +34,13 @@ def list_presets(lab: Lab) -> list[Preset]:
     return sorted(found.values(), key=lambda preset: preset.name)
 
 
-def load_file(path: Path) -> Config:
-    """The configuration in a TOML file. Raises ConfigError naming file, line and field."""
+def load_file(path: Path, *, follow: bool = True) -> Config:
+    """The configuration in a TOML file. Raises ConfigError naming file, line and field.
+
+    `follow`: a link may lead to it, as people arrange for presets; a run's own file is no link.
+    """
     try:
-        values = read_toml(path)
+        values = read_toml(path, follow=follow)
     except OSError as error:
         raise ConfigError(f"cannot read '{path}': {error.strerror}") from error
     except ValueError as error:

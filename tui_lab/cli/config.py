@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any
@@ -21,6 +20,7 @@ from engine.config import (
 )
 from engine.config.load import parse_assignments
 from engine.errors import ConfigError
+from engine.toml import read_toml
 from tui_lab import format
 from tui_lab.cli.common import current_lab, note, on_terminal, say, say_json, table
 
@@ -171,8 +171,8 @@ def problems(path: Path) -> Iterator[ConfigError]:
     """Everything that is wrong in the file: each field by itself, then the whole."""
     errors = []
     try:
-        values = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError):
+        values = read_toml(path)
+    except (OSError, ValueError):
         values = {}  # load_file says what is wrong with it
     for section, fields in values.items():
         if section not in SECTIONS or not isinstance(fields, dict):
