@@ -18,8 +18,6 @@ from typing import TYPE_CHECKING, Any
 
 from engine import __version__, atomic, control, events, tokenizers
 from engine.checkpoints import CheckpointInfo, check_belongs, check_name
-from engine.checkpoints.layout import META
-from engine.checkpoints.tensors import read_json
 from engine.config import Config, to_toml
 from engine.corpora import find_corpus, get_tokenizer, prepare
 from engine.corpora.digest import corpus_digest
@@ -101,7 +99,7 @@ def resume_training(
         info, config = taken.info, taken.config
         tell.resumed_from = info
         tokenizer = tokenizers.load(folder.path / "tokenizer")
-        _check_belongs(lab, folder, info, config, tokenizer)
+        _check_corpus(lab, folder, config.data.corpus)
         material = Material(lab, config, tell, tokenizer)
         check_belongs(info, tokenizer.digest, material.prepared.digest)
         length = count_steps(config, len(material.train))
@@ -118,23 +116,13 @@ def resume_training(
     return tell.stopped_early()
 
 
-def _check_belongs(
-    lab: Lab, folder: RunFolder, info: CheckpointInfo, config: Config, tokenizer: Tokenizer
-) -> None:
-    """Refuse a corpus or a tokenizer that is not the one the weights were trained on."""
-    corpus = config.data.corpus
+def _check_corpus(lab: Lab, folder: RunFolder, corpus: str) -> None:
+    """Refuse a text that is not the one the run was trained on."""
     now = corpus_digest(lab, find_corpus(lab, corpus))
     if now != folder.identity.get("corpus_digest", now):
         raise EngineError(
             f"corpus '{corpus}' is not what run '{folder.name}' was trained on",
             "put the old text back, or start a new run",
-        )
-    digests = read_json(info.path / META).get("digests")
-    saved = digests.get("tokenizer") if isinstance(digests, dict) else None
-    if saved not in (None, tokenizer.digest):
-        raise EngineError(
-            f"the tokenizer of run '{folder.name}' is not the one its checkpoint was trained with",
-            f"put the old files back into '{folder.path / 'tokenizer'}'",
         )
 
 
