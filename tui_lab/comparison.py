@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 
 from engine.metrics import MetricsTail
-from engine.toml import read_toml
 from engine.series import decimate, smooth
+from engine.toml import read_toml
 
 LONGEST_GAP = 60.0
 """Seconds between two logged steps above which a run was not training (it was resumed later)."""
