@@ -6,6 +6,7 @@ import json
 import threading
 import time
 from collections.abc import Callable
+from contextlib import closing
 
 import numpy as np
 import pytest
@@ -79,18 +80,18 @@ def test_any_walk_of_restores_gives_the_batches_of_each_place(
     counts: list[int], data: st.DataObject
 ) -> None:
     """Forward, back to any position seen, through JSON: what comes is what `Batches` gives."""
-    alone, feed = batches(), Feed(batches(seed=99))
-    feed.restore(alone.state())
-    seen = [alone.state()]
-    for count in counts:
-        for _ in range(count):
-            np.testing.assert_array_equal(patient(feed), alone.next())
-        seen.append(feed.state())
-        back = json.loads(json.dumps(data.draw(st.sampled_from(seen))))
-        feed.restore(back)
-        alone.restore(back)
-        assert feed.epoch == alone.epoch
-    feed.close()
+    alone = batches()
+    with closing(Feed(batches(seed=99))) as feed:
+        feed.restore(alone.state())
+        seen = [alone.state()]
+        for count in counts:
+            for _ in range(count):
+                np.testing.assert_array_equal(patient(feed), alone.next())
+            seen.append(feed.state())
+            back = json.loads(json.dumps(data.draw(st.sampled_from(seen))))
+            feed.restore(back)
+            alone.restore(back)
+            assert feed.epoch == alone.epoch
 
 
 def test_nothing_is_read_before_it_is_wanted_and_no_more_than_depth_ahead() -> None:
@@ -133,22 +134,22 @@ def test_a_read_that_hangs_is_told_and_a_stop_leaves_at_once() -> None:
 
 def test_a_hung_reader_is_left_behind_by_a_restore() -> None:
     """The position is put back though the read never returned; the old reader ends with it."""
-    source = held(3)
+    source, others = held(3), readers()
     feed = Feed(source)
     start = feed.state()
     for _ in range(3):
         patient(feed)
     eventually(lambda: len(source.calls) == 4)
-    stuck = readers()
+    stuck = [thread for thread in readers() if thread not in others]
+    assert len(stuck) == 1
     feed.restore(start)
     source.left = 10**9
     for n in range(3):
         np.testing.assert_array_equal(patient(feed), _nth(n))
     feed.close()
     source.gate.set()
-    for thread in stuck:
-        thread.join(10)
-        assert not thread.is_alive()
+    stuck[0].join(10)
+    assert not stuck[0].is_alive()
 
 
 @pytest.mark.parametrize("error", [CorpusError("gone", "get it"), KeyboardInterrupt(), OSError(5)])
@@ -169,13 +170,14 @@ def test_what_a_read_raises_is_raised_in_its_place(error: BaseException) -> None
 
 
 def test_closing_ends_the_thread() -> None:
-    before = len(readers())
+    others = readers()
     feed = Feed(batches())
     patient(feed)
-    assert len(readers()) == before + 1
+    (reader,) = [thread for thread in readers() if thread not in others]
     feed.close()
     feed.close()
-    eventually(lambda: len(readers()) == before)
+    reader.join(10)
+    assert not reader.is_alive()
 
 
 def test_a_batch_costs_microseconds_more() -> None:
