@@ -73,6 +73,8 @@ def verify(path: Path) -> list[str]:
         manifest = read_manifest(path)
     except CheckpointError as error:
         return [error.title]
+    except OSError as error:  # a disk that fails opens files and does not read them
+        return [f"cannot read '{path / layout.MANIFEST}': {error.strerror}"]
     problems = []
     for name, entry in manifest["files"].items():
         try:
@@ -83,6 +85,8 @@ def verify(path: Path) -> list[str]:
                 read_json(path / name)
         except CheckpointError as error:
             problems.append(error.title)
+        except OSError as error:
+            problems.append(f"cannot read '{path / name}': {error.strerror}")
     return problems
 
 
@@ -131,11 +135,17 @@ def newest_verified(run_path: Path) -> tuple[CheckpointInfo | None, list[str]]:
 
     (None, []) means that the run has no checkpoint; (None, problems) that none of them is sound.
     """
-    problems: list[str] = []
-    for _, _, path in reversed(checkpoint_folders(run_path)):
-        found = verify(path)
-        if not found:
-            beside = {info.path: info for info in list_checkpoints(run_path)}
-            return beside.get(path) or describe(path), problems
-        problems += found
-    return None, problems
+    while True:
+        problems: list[str] = []
+        deleted = False  # by the run's retention, since they were listed: a newer one is there
+        for _, _, path in reversed(checkpoint_folders(run_path)):
+            found = verify(path)
+            if not found:
+                beside = {info.path: info for info in list_checkpoints(run_path)}
+                return beside.get(path) or describe(path), problems
+            if path.exists():
+                problems += found
+            else:
+                deleted = True
+        if not deleted:
+            return None, problems

@@ -17,11 +17,12 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from engine import atomic
 from engine.checkpoints import list_checkpoints, newest_verified, verify
-from engine.checkpoints import save as save_module
+from engine.checkpoints.background import BackgroundSaver
 from engine.checkpoints.load import load_meta, load_training, load_weights
 from engine.checkpoints.retention import clean_leftovers
-from engine.checkpoints.save import BackgroundSaver, SaveError, save
+from engine.checkpoints.save import SaveError, save
 from tests.engine.checkpoints.making import checkpoint, meta, tensors, training_tensors
 
 
@@ -69,54 +70,21 @@ def test_weights_only(tmp_path: Path) -> None:
         load_training(info)
 
 
-def test_background_save_holds_the_moment_of_the_snapshot(tmp_path: Path) -> None:
-    """Training changes the weights while they are written; the file has them as they were."""
-    saved: list[save_module.SaveResult] = []
-    saver = BackgroundSaver(tmp_path, on_saved=saved.append)
-    weight = torch.zeros(300, 1000)
-    for step in (1, 2, 3):
-        weight.fill_(step)
-        saver.snapshot({"w": weight}, {"m": weight}, {}, meta(step))
-        weight.fill_(-1)
-    assert saver.wait()
-    assert [result.step for result in saved] == [1, 2, 3]
-    (info,) = list_checkpoints(tmp_path)  # rolling: exactly one
-    assert info.step == 3
-    assert torch.equal(load_weights(info)["w"], torch.full((300, 1000), 3.0))
-
-
-def test_writing_happens_behind_training(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """`snapshot` returns while the disk is still busy, and `wait` waits for it."""
-    go_on = threading.Event()
-    sync = os.fsync
-    monkeypatch.setattr(os, "fsync", lambda fd: (go_on.wait(10), sync(fd)))
-    saver = BackgroundSaver(tmp_path)
-    started = time.perf_counter()
-    saver.snapshot(tensors(), training_tensors(), {}, meta(1))
-    assert time.perf_counter() - started < 5
-    assert saver.busy
-    assert list_checkpoints(tmp_path) == []
-    go_on.set()
-    assert saver.wait()
-    assert not saver.busy
-    assert [info.step for info in list_checkpoints(tmp_path)] == [1]
-
-
 def test_saved_is_said_only_when_durable(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The order of the protocol: files flushed, manifest last, folder, rename, parent, word."""
     done: list[str] = []
-    sync, rename = os.fsync, Path.rename
+    sync, rename = os.fsync, os.rename
 
     def note_sync(descriptor: int) -> None:
         done.append(Path(os.readlink(f"/proc/self/fd/{descriptor}")).name)
         sync(descriptor)
 
-    def note_rename(path: Path, target: Path) -> Path:
+    def note_rename(path: Path, target: Path) -> None:
         done.append(f"rename to {target.name}")
-        return rename(path, target)
+        rename(path, target)
 
     monkeypatch.setattr(os, "fsync", note_sync)
-    monkeypatch.setattr(Path, "rename", note_rename)
+    monkeypatch.setattr(os, "rename", note_rename)
     saver = BackgroundSaver(tmp_path, on_saved=lambda result: done.append("saved"))
     saver.snapshot(tensors(), training_tensors(), {}, meta(7))
     saver.wait()
@@ -144,62 +112,6 @@ def test_saving_a_step_again_never_leaves_nothing(tmp_path: Path) -> None:
     assert [info.path for info in list_checkpoints(tmp_path)] == [third]
 
 
-@pytest.mark.parametrize("fails", range(14))
-def test_a_write_that_fails_keeps_what_was_there(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fails: int
-) -> None:
-    """The k-th write or flush runs out of disk: the old one loads, the save is tried again."""
-    checkpoint(tmp_path, 1)
-    write, sync, calls = os.write, os.fsync, [0]
-
-    def failing(real):  # type: ignore[no-untyped-def]
-        def call(*arguments):  # type: ignore[no-untyped-def]
-            calls[0] += 1
-            if calls[0] == fails + 1:
-                raise OSError(errno.ENOSPC, "No space left on device")
-            return real(*arguments)
-
-        return call
-
-    monkeypatch.setattr(os, "write", failing(write))
-    monkeypatch.setattr(os, "fsync", failing(sync))
-    told: list[tuple[SaveError, bool]] = []
-    saver = BackgroundSaver(tmp_path, on_failed=lambda error, again: told.append((error, again)))
-    saver.snapshot(tensors(), training_tensors(), {}, meta(2))
-    while saver.busy:
-        time.sleep(0.001)
-    assert len(told) == 1
-    assert "disk is full" in told[0][0].title
-    assert "MB" in told[0][0].title
-    assert told[0][1] is True
-    newest, _ = newest_verified(tmp_path)
-    assert newest is not None  # whatever fails, there is a sound one
-    assert not list(tmp_path.glob(".tmp-*"))
-    assert saver.wait()  # the last try succeeds: the disk has room again
-    newest, problems = newest_verified(tmp_path)
-    assert newest is not None
-    assert newest.step == 2
-    assert problems == []
-
-
-def test_an_unwritable_folder_is_an_alert_not_a_crash(tmp_path: Path) -> None:
-    """The folder is gone (unmounted, deleted): training hears of it and goes on."""
-    told: list[bool] = []
-    saver = BackgroundSaver(tmp_path / "gone", on_failed=lambda error, again: told.append(again))
-    saver.snapshot(tensors(), None, None, meta(1))
-    assert saver.wait() is False
-    assert told == [True, False]
-
-
-def test_a_state_that_is_no_json_is_an_alert(tmp_path: Path) -> None:
-    """What cannot be written is said by the callback: `snapshot` never raises into the loop."""
-    told: list[str] = []
-    saver = BackgroundSaver(tmp_path, on_failed=lambda error, again: told.append(error.title))
-    saver.snapshot(tensors(), None, {"x": object()}, meta(1))
-    assert saver.wait()
-    assert "not JSON serializable" in told[0]
-
-
 def test_leftovers_of_the_dead_are_cleaned(tmp_path: Path) -> None:
     """A killed save leaves a temporary folder; the next start removes it, not a live process's."""
     gone = subprocess.Popen([sys.executable, "-c", ""])
@@ -222,7 +134,7 @@ def test_new_folders_are_private(tmp_path: Path) -> None:
 KILLED = """
 import sys, torch
 from pathlib import Path
-from engine.checkpoints.save import BackgroundSaver
+from engine.checkpoints.background import BackgroundSaver
 saver = BackgroundSaver(Path(sys.argv[1]), on_saved=lambda r: print(r.step, flush=True))
 weights = {"w": torch.zeros(2_000_000)}
 for step in range(1, 100000):
@@ -273,3 +185,68 @@ def test_files_of_another_layout_load(tmp_path: Path) -> None:
         "a": [1, 2, 3],
         "b": [0.5, -2.0],
     }
+
+
+@pytest.mark.parametrize("planted", ["file", "link", "folder"])
+def test_what_is_planted_at_the_temporary_name_is_in_nobodys_way(
+    tmp_path: Path, planted: str
+) -> None:
+    """A file, or a link to a folder elsewhere: removed and never followed."""
+    run, elsewhere = tmp_path / "run", tmp_path / "elsewhere"
+    run.mkdir()
+    elsewhere.mkdir()
+    (elsewhere / "precious").write_text("kept")
+    temporary = run / f".tmp-5-{os.getpid()}"
+    if planted == "file":
+        temporary.write_text("in the way")
+    elif planted == "link":
+        temporary.symlink_to(elsewhere)
+    else:
+        temporary.mkdir()
+        (temporary / "model.safetensors").symlink_to(elsewhere / "precious")
+    assert verify(checkpoint(run, 5)) == []
+    assert [path.name for path in elsewhere.iterdir()] == ["precious"]
+    assert (elsewhere / "precious").read_text() == "kept"
+
+
+def test_an_error_of_closing_is_an_error_of_saving(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A network file system reports a lost write when the file is closed."""
+    close = os.close
+
+    def failing(descriptor: int) -> None:
+        written = "model.safetensors" in os.readlink(f"/proc/self/fd/{descriptor}")
+        close(descriptor)
+        if written:
+            raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr(os, "close", failing)
+    with pytest.raises(SaveError, match="Input/output error"):
+        checkpoint(tmp_path, 1)
+    monkeypatch.undo()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_interrupt_is_no_failed_save(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Control-C while saving in the foreground goes up as itself, and leaves nothing half."""
+
+    def interrupted(descriptor: int) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(os, "fsync", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        checkpoint(tmp_path, 1)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_small_file_is_never_written_through_a_link(tmp_path: Path) -> None:
+    """Someone plants links at every name that a writer of this process might take."""
+    victim = tmp_path / "victim"
+    victim.write_text("kept")
+    name = f".tmp-run.json-{threading.get_native_id()}-{os.getpid()}"
+    (tmp_path / name).symlink_to(victim)
+    atomic.write_text(tmp_path / "run.json", "{}")
+    assert victim.read_text() == "kept"
+    assert not (tmp_path / "run.json").is_symlink()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["run.json", "victim"]
