@@ -50,6 +50,21 @@ class DeviceError(InputError):
     """The device asked for is not in this machine."""
 
 
+def in_words(error: BaseException) -> str:
+    """Any exception in one line, its kind and its first words; an EngineError in its own.
+
+    Never raises, whatever the exception's own `__str__` does.
+    """
+    kind = type(error).__name__
+    try:
+        words = str(error).strip()
+    except Exception:  # it is somebody else's code, and this is no place to fail
+        return f"{kind} (it cannot be put into words)"
+    if isinstance(error, EngineError):
+        return words
+    return f"{kind}: {words.splitlines()[0]}" if words else kind
+
+
 def did_you_mean(name: str, known: Iterable[str]) -> str:
     """A hint naming the nearest known name, or all of them when none is near."""
     names = sorted(known)

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import os
 import sys
+from typing import Any
 
 from engine.errors import EngineError
 from engine.text import visible
+from tui_lab import stderr
 
 
 def main() -> None:
     """Run the command line. Engine errors become one clear line (and a hint) on stderr."""
+    stderr.install()
     # `--debug` is taken wherever it stands: nobody should have to know that it is a global option.
     debug = ["--debug"] if "--debug" in sys.argv else []
     try:
@@ -22,7 +25,8 @@ def main() -> None:
             return
         from tui_lab.cli import app
 
-        app([*debug, *(argument for argument in sys.argv[1:] if argument != "--debug")])
+        told = [*debug, *(argument for argument in sys.argv[1:] if argument != "--debug")]
+        sys.exit(_obey(app, told))
     except EngineError as error:
         if debug:
             raise
@@ -34,6 +38,23 @@ def main() -> None:
         # `tui-lab runs | head`: the reader has had enough, which is no error of ours.
         sys.stderr.close()
         sys.exit(0)
+
+
+def _obey(app: Any, arguments: list[str]) -> int:
+    """Run Typer's `app`; the exit code. A refused argument is quoted, and made visible first."""
+    import typer
+
+    try:
+        return app(arguments, standalone_mode=False) or 0
+    except typer.Abort:
+        print("aborted", file=sys.stderr)  # noqa: T201
+        return 1
+    except Exception as error:
+        # A usage error: its class is Click's, which Typer may carry inside itself.
+        if not hasattr(error, "show") or not hasattr(error, "exit_code"):
+            raise
+        error.show(stderr.VisibleStderr())
+        return error.exit_code
 
 
 if __name__ == "__main__":

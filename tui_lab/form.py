@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from engine.config.schema import FIELDS, Config, FieldSpec
 from engine.errors import ConfigError
+from engine.text import to_json
 
 MAIN = (
     "data.corpus",
@@ -42,7 +42,7 @@ def as_text(spec: FieldSpec, value: Any) -> str:
         plain = len(value) == 1 and value[0].isprintable() and value[0].strip() == value[0] != ""
         if plain and not value[0].startswith("["):
             return value[0]
-        return json.dumps(list(value), ensure_ascii=False)
+        return to_json(list(value))
     return f"{value:g}" if spec.kind == "float" else str(value)
 
 

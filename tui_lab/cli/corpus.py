@@ -325,7 +325,9 @@ def _progress(title: str, *, quiet: bool) -> Iterator[Progress]:
         task = bar.add_task(visible(title, lines=False), total=None)
 
         def show(what: str, done: int, total: int) -> None:
-            bar.update(task, description=what, completed=done, total=total or None)
+            bar.update(
+                task, description=visible(what, lines=False), completed=done, total=total or None
+            )
 
         yield show
 

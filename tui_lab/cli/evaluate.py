@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from engine.errors import CheckpointError, InputError, did_you_mean
+from engine.text import visible
 from tui_lab.cli.common import current_lab, note, say, say_json
 from tui_lab.format import number, thousands
 
@@ -194,7 +195,7 @@ class _Progress:
         share = f"{100 * done // total:3} %" if total else ""
         if self.on_terminal:
             self.clear()
-            sys.stderr.write(f"{self.label}: {what} {share}")
+            sys.stderr.write(visible(f"{self.label}: {what} {share}", lines=False))
             sys.stderr.flush()
         else:
             note(f"{self.label}: {what} {share}")

@@ -256,7 +256,7 @@ class CheckpointsScreen(LookingScreen):
     def action_copy(self) -> None:
         if self.selected is not None:
             path = str(self.selected[0].path)
-            self.app.copy_to_clipboard(path)
+            self.app.copy_to_clipboard(visible(path, lines=False))
             self.lab_app.notify_safe(path, title="copied")
 
     def action_talk(self) -> None:

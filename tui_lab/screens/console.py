@@ -164,7 +164,7 @@ class ConsoleScreen(LabScreen):
             text = f"live weights{f' of {run.name}' if run is not None and run.name else ''}{state}"
         else:
             text = f"{self.source.label} · {self.source.detail}"
-        self._set("#source", visible(text, lines=False))
+        self._set("#source", visible(text, lines=False, most=1000))
 
     async def action_choose(self) -> None:
         self.run_worker(self._choose())

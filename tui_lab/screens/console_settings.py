@@ -6,12 +6,13 @@ from dataclasses import replace
 
 from textual.app import ComposeResult
 from textual.containers import Horizontal, Vertical
-from textual.widgets import Input, Static
+from textual.widgets import Static
 
 from engine.generation.params import SamplingParams
 from tui_lab.generations import stops_to_text, text_to_stops
 from tui_lab.widgets.scale import Scale
 from tui_lab.widgets.slider import SeedField, Slider
+from tui_lab.widgets.text_field import TextField
 
 HIGHEST_SEED = 2**63 - 1
 _BOUNDS = SamplingParams.RANGES
@@ -47,7 +48,7 @@ class ConsoleSettings(Vertical):
         yield SeedField("seed", HIGHEST_SEED, id="seed")
         with Horizontal(id="stop-row"):
             yield Static("  stop at", id="stop-label", markup=False)
-            yield Input(placeholder="text|text, \\n", id="stop", compact=True)
+            yield TextField(placeholder="text|text, \\n", id="stop", compact=True)
 
     @property
     def params(self) -> SamplingParams:
@@ -56,7 +57,7 @@ class ConsoleSettings(Vertical):
         return SamplingParams(
             **values | {"top_k": int(values["top_k"]), "max_tokens": int(values["max_tokens"])},
             seed=self.query_one(SeedField).value,
-            stop=text_to_stops(self.query_one("#stop", Input).value),
+            stop=text_to_stops(self.query_one("#stop", TextField).value),
         )
 
     def show(self, params: SamplingParams) -> None:
@@ -64,7 +65,7 @@ class ConsoleSettings(Vertical):
         for name in SCALES:
             self.query_one(f"#{name}", Slider).value = getattr(params, name)
         self.query_one(SeedField).value = params.seed
-        self.query_one("#stop", Input).value = stops_to_text(params.stop)
+        self.query_one("#stop", TextField).value = stops_to_text(params.stop)
 
     def used(self, seed: int) -> None:
         """Tell which seed was drawn."""

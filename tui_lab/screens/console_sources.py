@@ -22,6 +22,7 @@ from engine.errors import EngineError
 from engine.lab import Lab
 from engine.text import visible
 from tui_lab.format import ago, number, thousands
+from tui_lab.widgets.text_field import TextField
 
 
 @dataclass(frozen=True)
@@ -92,7 +93,7 @@ class SourceDialog(ModalScreen[Source | None]):
     def compose(self) -> ComposeResult:
         with Vertical(id="sources"):
             yield Static("Talk to", id="sources-title", markup=False)
-            yield Input(placeholder="type to filter", id="sources-filter", compact=True)
+            yield TextField(placeholder="type to filter", id="sources-filter", compact=True)
             yield OptionList(id="sources-list", markup=False, compact=True)
             yield Static("looking …", id="sources-note", markup=False)
 

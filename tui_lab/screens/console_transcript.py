@@ -13,6 +13,9 @@ from tui_lab.widgets.token_text import Piece, TokenText
 KEPT = 50_000
 """Pieces kept: the older half of the generations is dropped when the text grows beyond."""
 
+LONGEST = 20_000
+"""Characters of a prompt, and of one token of a vocabulary from outside, that are shown."""
+
 
 class Transcript(TokenText):
     """Knows which of its pieces belong to which generation."""
@@ -32,7 +35,7 @@ class Transcript(TokenText):
         self.append(
             [
                 Piece(f"{heading}\n", role="heading"),
-                Piece(visible(generation.prompt), role="prompt"),
+                Piece(visible(generation.prompt, most=LONGEST), role="prompt"),
             ]
         )
         self.follow()
@@ -40,9 +43,9 @@ class Transcript(TokenText):
     def add(self, tokens: Iterable[Token]) -> None:
         self.append(
             Piece(
-                visible(token.text),
+                visible(token.text, most=LONGEST),
                 token.probability,
-                tuple((visible(text), share) for text, share in token.alternatives),
+                tuple((visible(text, most=LONGEST), share) for text, share in token.alternatives),
             )
             for token in tokens
         )
@@ -51,7 +54,7 @@ class Transcript(TokenText):
         """Write how it ended."""
         words = f"failed: {error}" if error else generation.ending()
         line = "" if generation.whole.endswith("\n") or not generation.whole else "\n"
-        self.append([Piece(f"{line}{visible(words, lines=False)}\n", role="note")])
+        self.append([Piece(f"{line}{visible(words, lines=False, most=LONGEST)}\n", role="note")])
 
     def chosen(self) -> Generation | None:
         """The generation at the cursor, or the last one; None when there is none."""

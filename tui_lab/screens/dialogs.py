@@ -10,11 +10,16 @@ from textual import on
 from textual.app import ComposeResult
 from textual.binding import Binding
 from textual.containers import Horizontal, Vertical
+from textual.content import Content
 from textual.screen import ModalScreen
 from textual.widgets import Button, Input, Static
 
 from engine.errors import EngineError
 from engine.text import visible
+from tui_lab.widgets.text_field import TextField
+
+LONGEST = 2000
+"""Characters of a question or an explanation that are shown."""
 
 
 @dataclass(frozen=True)
@@ -53,8 +58,8 @@ class Dialog(ModalScreen[Any]):
         escape: Any = False,
     ) -> None:
         super().__init__()
-        self.question = visible(title, lines=False)
-        self.body = visible(body)
+        self.question = visible(title, lines=False, most=LONGEST)
+        self.body = visible(body, most=LONGEST)
         self.choices = choices or (
             Choice("y", yes, True, "error" if danger else "primary"),
             Choice("n", no, False),
@@ -71,7 +76,7 @@ class Dialog(ModalScreen[Any]):
             with Horizontal(id="choices"):
                 for index, choice in enumerate(self.choices):
                     yield Button(
-                        f"{choice.label} ({choice.key})",
+                        Content(f"{choice.label} ({choice.key})"),
                         id=f"choice-{index}",
                         variant=choice.variant,  # type: ignore[arg-type]
                         compact=True,
@@ -126,7 +131,7 @@ class TextDialog(Dialog):
         self.check = check
 
     def compose_extra(self) -> ComposeResult:
-        yield Input(self.value, id="answer", compact=True)
+        yield TextField(self.value, id="answer", compact=True)
         yield Static("", id="refusal", markup=False)
 
     def focus_first(self) -> None:
@@ -144,4 +149,4 @@ class TextDialog(Dialog):
             self.dismiss(self.check(self.query_one(Input).value))
         except EngineError as error:
             text = f"{error.title}\n{error.hint}" if error.hint else error.title
-            self.query_one("#refusal", Static).update(visible(text))
+            self.query_one("#refusal", Static).update(visible(text, most=LONGEST))

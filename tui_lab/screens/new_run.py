@@ -21,6 +21,7 @@ from tui_lab.keys import bindings
 from tui_lab.screens.base import LabScreen
 from tui_lab.widgets.cycle import Cycle
 from tui_lab.widgets.plan import PlanView
+from tui_lab.widgets.text_field import TextField
 
 if TYPE_CHECKING:
     from engine.planner import Plan
@@ -45,7 +46,7 @@ class FieldRow(Horizontal):
         if self.options:
             yield Cycle(self.options, self._text, unicode=self._unicode, id=id)
         else:
-            yield Input(self._text, compact=True, id=id, select_on_focus=False)
+            yield TextField(self._text, compact=True, id=id, select_on_focus=False)
         yield Static(self.spec.unit, classes="note", markup=False)
 
     def say(self, error: EngineError | None) -> None:
@@ -94,7 +95,7 @@ class NewRunScreen(LabScreen):
                     yield Static("", classes="note", id="preset-title", markup=False)
                 with Horizontal(classes="field"):
                     yield Static("run name", classes="label")
-                    yield Input(placeholder="by itself", compact=True, id="name")
+                    yield TextField(placeholder="by itself", compact=True, id="name")
                     yield Static("", classes="note", id="name-note", markup=False)
                 yield VerticalScroll(*self._rows(MAIN), id="fields", can_focus=False)
                 yield Static("", id="help", markup=False)
@@ -175,7 +176,7 @@ class NewRunScreen(LabScreen):
                 "preset": f"{self.preset}: {title}. Left and right choose; the form follows.",
                 "name": "The folder's name under checkpoints/; a name in use gets a number.",
             }.get(field.id or "", "")
-        self.query_one("#help", Static).update(words)
+        self.query_one("#help", Static).update(visible(words, lines=False))
 
     def _describe_preset(self) -> None:
         self.query_one("#preset-title", Static).update(visible(self.form.base.title, lines=False))

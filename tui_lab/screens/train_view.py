@@ -7,11 +7,12 @@ import math
 from pathlib import Path
 
 from engine.config.sections import ScheduleConfig
+from engine.text import visible
 from tui_lab import format as fmt
 from tui_lab.settings import Settings
 from tui_lab.state import RunState
 from tui_lab.widgets.chart import Curve, Plot, spark
-from tui_lab.widgets.lines import Piece
+from tui_lab.widgets.lines import Piece, width_of
 from tui_lab.widgets.readout import Row, meter
 
 ZOOMS = ("so far", "plan", "recent")
@@ -66,7 +67,7 @@ def _ended(run: RunState) -> list[Piece]:
 
 
 def _length(pieces: list[Piece]) -> int:
-    return sum(len(text) for text, _ in pieces)
+    return width_of((visible(text, lines=False), part) for text, part in pieces)
 
 
 def numbers(run: RunState, room: int, width: int, unicode: bool) -> list[Row]:

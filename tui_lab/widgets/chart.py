@@ -13,7 +13,8 @@ from dataclasses import dataclass, field
 from rich.segment import Segment
 from textual.strip import Strip
 
-from tui_lab.widgets.lines import LineView, Piece
+from engine.text import visible
+from tui_lab.widgets.lines import LineView, Piece, width_of
 
 MARKS = {"saved": ("•", "s"), "rate": ("▲", "^"), "alert": ("✕", "!"), "now": ("▲", "^")}
 """What a mark on the x-axis looks like, with and without Unicode."""
@@ -73,18 +74,18 @@ class Chart(LineView):
         heading = [self._heading(width)] if plot.title or plot.legend else []
         if not any(len(curve.x) for curve in plot.curves):
             body = height - len(heading)
-            empty = [self.strip((plot.empty[:width].center(width), "muted"))]
+            empty = [self.strip((visible(plot.empty, lines=False)[:width].center(width), "muted"))]
             blank = [Strip([])] * (max(0, body - 1) // 2)
             return [*heading, *blank, *empty]
         return [*heading, *self._body(width, height - len(heading))]
 
     def _heading(self, width: int) -> Strip:
-        left = [*self.plot.title]
-        legend = [*self.plot.legend]
-        used = sum(len(text) for text, _ in left)
-        while legend and used + sum(len(text) for text, _ in legend) + 2 > width:
+        left = [(visible(text, lines=False), part) for text, part in self.plot.title]
+        legend = [(visible(text, lines=False), part) for text, part in self.plot.legend]
+        used = width_of(left)
+        while legend and used + width_of(legend) + 2 > width:
             legend.pop()
-        space = width - used - sum(len(text) for text, _ in legend)
+        space = width - used - width_of(legend)
         return self.strip(*left, (" " * max(0, space), ""), *legend)
 
     def _body(self, width: int, height: int) -> list[Strip]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from rich.cells import cell_len, set_cell_size
 from textual.binding import Binding
 from textual.events import Click
 from textual.message import Message
@@ -53,7 +54,8 @@ class Cycle(LineView, can_focus=True):
     def build(self, width: int, height: int) -> list[Strip]:
         left, right = self.arrows
         part = "bright" if self.has_focus else "text"
-        text = visible(self.value, lines=False)[: max(0, width - 4)]
+        text = visible(self.value, lines=False, most=width)
+        text = set_cell_size(text, min(cell_len(text), max(0, width - 4)))
         line = self.strip((left, "muted"), (text, part), (right, "muted"))
         return [line.apply_style(self._background())]
 

@@ -11,8 +11,10 @@ from textual.content import Content
 from textual.message import Message
 from textual.widgets import Input, Static
 
+from tui_lab.widgets.text_field import TextField
 
-class FilterField(Input):
+
+class FilterField(TextField):
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("escape", "leave(True)", show=False),
         Binding("down", "leave(False)", show=False),

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from rich.cells import cell_len
 from rich.segment import Segment
 from rich.style import Style
 from textual.geometry import Region, Size
@@ -17,6 +18,12 @@ from textual.widget import Widget
 
 Piece = tuple[str, str]
 """A text and the name of a part of the widget (a component class without its prefix)."""
+
+
+def width_of(pieces: Iterable[Piece]) -> int:
+    """How wide pieces that were made visible are on the terminal."""
+    return sum(cell_len(text) for text, _ in pieces)
+
 
 PLAIN = str.maketrans("·–—…←→↑↓▲▼●•×━─│", "---~<>^v^v*ox=-|", "°")
 """What our own texts are written with where there is no Unicode."""

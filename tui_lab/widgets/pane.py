@@ -22,6 +22,8 @@ Piece = tuple[str, str]
 Line = tuple[Piece, ...]
 
 BAR = "━"
+LONGEST = 10_000
+"""Characters of a piece that are shown: a configuration may hold a text without end."""
 
 
 def fact(label: str, *values: str | Piece, width: int = 13) -> Line:
@@ -116,7 +118,10 @@ class Pane(ScrollView, can_focus=True):
     def _arrange(self) -> None:
         width = max(8, self.size.width - 1)
         safe = [
-            tuple((plain(visible(text, lines=False), self.app), tone) for text, tone in line)
+            tuple(
+                (plain(visible(text, lines=False, most=LONGEST), self.app), tone)
+                for text, tone in line
+            )
             for line in self.lines
         ]
         self._flowed = [part for line in safe for part in flow(line, width)]

@@ -1,6 +1,7 @@
 """A text field for prompts: enter sends, shift+enter breaks the line, up and down recall.
 
-Keeps the history it is given; knows nothing of who answers.
+Keeps the history it is given; knows nothing of who answers. Its text is what it shows: whatever is
+pasted or remembered is made visible as it enters, so that the cursor stands where it seems to.
 """
 
 from __future__ import annotations
@@ -9,9 +10,14 @@ from textual import events
 from textual.binding import Binding
 from textual.message import Message
 from textual.widgets import TextArea
+from textual.widgets.text_area import Edit, EditResult
+
+from engine.text import visible
 
 KEPT = 100
 """Prompts remembered."""
+LONGEST = 200_000
+"""Characters of a text that is pasted or recalled: far beyond any context, and laid out at once."""
 
 
 class PromptArea(TextArea):
@@ -58,6 +64,13 @@ class PromptArea(TextArea):
         self.prompts: list[str] = []
         self._back = 0  # how far back in the history; 0: what is being written
         self._draft = ""
+
+    def load_text(self, text: str) -> None:
+        super().load_text(visible(text)[:LONGEST])
+
+    def edit(self, edit: Edit) -> EditResult:
+        edit.text = visible(edit.text)[:LONGEST]
+        return super().edit(edit)
 
     async def _on_key(self, event: events.Key) -> None:
         if event.key == "enter":

@@ -66,8 +66,9 @@ class TextPanel(LineView):
 
     def build(self, width: int, height: int) -> Iterable[Strip]:
         if self.heading:
-            yield self.strip(*self.heading)
-        parts = [(visible(text).expandtabs(4), part) for text, part in self.text]
+            yield self.strip(*((visible(text, lines=False), part) for text, part in self.heading))
+        most = (width + 1) * max(height, 1)  # what lies below the last line need not be wrapped
+        parts = [(visible(text, most=most).expandtabs(4), part) for text, part in self.text]
         plain = Content("".join(text for text, _ in parts))
         spans = []
         start = 0
@@ -113,7 +114,8 @@ class EventLog(LineView):
             clock = time.strftime("%H:%M:%S" if width >= 40 else "%H:%M", time.localtime(line.time))
             glyph = GLYPHS.get(line.level, GLYPHS["info"])[not self.unicode]
             part = line.level if line.level in ("good", "warning", "error") else "muted"
-            text = shorten(visible(line.text, lines=False), width - len(clock) - 3, self.unicode)
+            text = visible(line.text, lines=False, most=2 * width)
+            text = shorten(text, width - len(clock) - 3, self.unicode)
             weight = "text" if line.level != "error" else "error"
             yield self.strip((f"{clock} ", "axis"), (f"{glyph} ", part), (text, weight))
 

@@ -196,7 +196,8 @@ class Table(ScrollView, can_focus=True):
         for row in self.rows:
             for index, cell in enumerate(row.cells):
                 text = cell.text if isinstance(cell, Cell) else cell
-                natural[index] = max(natural[index], cell_len(text))
+                shown = visible(text, lines=False, most=self.columns[index].most)
+                natural[index] = max(natural[index], cell_len(shown))
         self._natural = [min(n, c.most) for n, c in zip(natural, self.columns, strict=True)]
         self._widths = fit(self.columns, self._natural, self.size.width - GUTTER)
 
@@ -262,7 +263,8 @@ class Table(ScrollView, can_focus=True):
                 style += self.get_component_rich_style(f"table--{tone}")
             if at:
                 segments.append(Segment(" " * GAP, base + over))
-            shown = clip(visible(text, lines=False), wide, self.columns[column].right)
+            shown = visible(text, lines=False, most=4 * self.columns[column].most)
+            shown = clip(shown, wide, self.columns[column].right)
             segments.append(Segment(plain(shown, self.app), style + over))
         return self._strip(segments, width, base + over)
 

@@ -24,6 +24,8 @@ from textual.strip import Strip
 from engine.text import visible
 from tui_lab.widgets.plain import plain
 
+LONGEST = 1000
+"""Characters of a token that are shown: a vocabulary from outside may hold any."""
 CURSOR = Style(reverse=True, bold=True)
 
 
@@ -39,12 +41,12 @@ class TokenPiece:
     def text(self) -> str:
         """What is drawn: text where the bytes are text, hex where they are part of a character."""
         if not self.data:
-            return f"⟨{visible(self.label, lines=False)}⟩"
+            return f"⟨{visible(self.label, lines=False, most=LONGEST)}⟩"
         try:
             text = self.data.decode()
         except UnicodeDecodeError:
-            return f"⟨{self.data.hex(' ')}⟩"
-        return visible(text.replace("\t", "→   ")).replace("\n", "⏎\n")
+            return f"⟨{self.data[:LONGEST].hex(' ')}⟩"
+        return visible(text.replace("\t", "→   "), most=LONGEST).replace("\n", "⏎\n")
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from textual.strip import Strip
 
 from engine.text import visible
 from tui_lab.keys import SCREENS
-from tui_lab.widgets.lines import LineView, Piece
+from tui_lab.widgets.lines import LineView, Piece, width_of
 
 
 class TopBar(LineView):
@@ -32,10 +32,10 @@ class TopBar(LineView):
             self.redraw()
 
     def build(self, width: int, height: int) -> list[Strip]:
-        status = list(self.status)
-        while status and _width(status) > width - self._tabs_width(self._number_only) - 3:
+        status = [(visible(text, lines=False, most=width), part) for text, part in self.status]
+        while status and width_of(status) > width - self._tabs_width(self._number_only) - 3:
             status.pop()
-        room = width - _width(status) - 2
+        room = width - width_of(status) - 2
         label = next(
             (form for form in (self._full, self._active_only) if self._tabs_width(form) <= room),
             self._number_only,
@@ -50,7 +50,7 @@ class TopBar(LineView):
             segments.append(Segment(text, strong if active else self.part("muted")))
             self._targets.append((x, x + len(text), name))
             x += len(text)
-        segments.append(Segment(" " * max(1, width - x - _width(status) - 1)))
+        segments.append(Segment(" " * max(1, width - x - width_of(status) - 1)))
         segments += [Segment(text, self.part(part)) for text, part in status]
         segments.append(Segment(" "))
         return [Strip(segments).apply_style(self._background())]
@@ -73,7 +73,3 @@ class TopBar(LineView):
         for start, stop, name in self._targets:
             if start <= event.x < stop:
                 await self.run_action(f"app.go('{name}')")
-
-
-def _width(pieces: list[Piece]) -> int:
-    return sum(Segment(visible(text, lines=False)).cell_length for text, _ in pieces)
