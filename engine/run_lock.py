@@ -1,7 +1,9 @@
 """One process a run: a lock on the run's folder that the system releases when its owner dies.
 
 The owner's host, process and start stand in the file, so that whoever comes second can be told.
-Uses `flock`; where there is none (not POSIX) no lock is taken.
+They are written just after the lock is taken: one who comes in between reads again for a moment,
+since what stands there is nothing yet, or an earlier owner. Uses `flock`; where there is none (not
+POSIX) no lock is taken.
 """
 
 from __future__ import annotations
@@ -16,6 +18,7 @@ from pathlib import Path
 
 from engine.errors import InputError
 from engine.plain_file import open_to_write
+from engine.status import own_mark, process_mark
 
 try:
     import fcntl
@@ -23,6 +26,7 @@ except ImportError:  # not POSIX
     fcntl = None  # type: ignore[assignment]
 
 LOCK_FILE = "run.lock"
+TELL_SECONDS = 1.0
 
 
 class RunBusy(InputError):
@@ -53,18 +57,18 @@ class RunLock:
             if fcntl is not None:
                 fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            owner = os.pread(descriptor, 10_000, 0)
+            owner = _owner(descriptor)
             os.close(descriptor)
             raise RunBusy(
-                f"run '{self._path.parent.name}' is in use by {_who(owner)}",
+                f"run '{self._path.parent.name}' is in use by {owner}",
                 "watch it, stop it, or give the new run another name",
             ) from None
         except OSError:
             pass  # a file system without locks: better to train than to refuse
-        me = {"host": socket.gethostname(), "pid": os.getpid(), "since": time.time()}
+        mine = {"pid": os.getpid(), "process": own_mark(), "since": time.time()}
         with suppress(OSError):
             os.ftruncate(descriptor, 0)
-            os.pwrite(descriptor, json.dumps(me).encode(), 0)
+            os.pwrite(descriptor, json.dumps({"host": socket.gethostname(), **mine}).encode(), 0)
         self._descriptor = descriptor
 
     def release(self) -> None:
@@ -73,13 +77,27 @@ class RunLock:
             self._descriptor = None
 
 
-def _who(data: bytes) -> str:
+def _owner(descriptor: int) -> str:
+    """Who holds the lock of this file, in words."""
+    deadline = time.monotonic() + TELL_SECONDS
+    while True:
+        words, current = _who(os.pread(descriptor, 10_000, 0))
+        if current or time.monotonic() > deadline:
+            return words
+        time.sleep(0.02)
+
+
+def _who(data: bytes) -> tuple[str, bool]:
+    """The owner that `data` names, and whether that can be the present one: its process lives."""
     try:
         owner = json.loads(data)
+        host, pid = str(owner["host"]), int(owner["pid"])
         since = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(float(owner["since"])))
-        return f"process {int(owner['pid'])} on {owner['host']} since {since}"
-    except (ValueError, TypeError, KeyError, OverflowError, OSError):
-        return "another process"
+        here = host == socket.gethostname()
+        current = not here or process_mark(pid) == owner["process"] != ""
+        return f"process {pid} on {host} since {since}", current
+    except (ValueError, TypeError, KeyError, OverflowError, OSError, RecursionError):
+        return "another process", False
 
 
 _locks: weakref.WeakSet[RunLock] = weakref.WeakSet()
