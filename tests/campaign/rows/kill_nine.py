@@ -19,18 +19,17 @@ from pathlib import Path
 from typing import Any
 
 from engine.checkpoints import newest_verified
-from engine.checkpoints.find import RUN_FILE
-from engine.checkpoints.layout import MODEL, STATE, TRAINING, checkpoint_folders
-from engine.metrics import EVENTS_FILE, METRICS_FILE, read_events, read_metrics
+from engine.checkpoints.layout import checkpoint_folders
+from engine.metrics import read_events
 from engine.status import STATUS_FILE
 from tests.campaign.processes import CORPUS, Forked, Told, make_lab, train
 from tests.campaign.row import Progress, Result, Row
+from tests.campaign.story import differing, story, unreadable
 
 AT_ONCE = 2
 AIMED = 0.5  # share of the kills that wait for a save
 STEPS = 10
 RUN = "run"
-COMPARED = ("step", "tokens", "loss", "val_loss", "lr", "grad_norm", "epoch")
 
 BASE = {
     "model.n_layer": 2,
@@ -52,7 +51,7 @@ BASE = {
     "sample.every": 3,
     "sample.max_tokens": 4,
     "sample.prompts": ["the "],
-    "save.every": 2,
+    "save.every": 3,
 }
 KINDS: dict[str, dict[str, Any]] = {
     "rolling": {},
@@ -128,7 +127,7 @@ def _undisturbed(kind: Kind, place: Path) -> None:
     if child.finish():
         raise RuntimeError(f"the undisturbed run failed: {child.told[-1]}")
     kind.learn(child)
-    kind.story = _story(place / "checkpoints" / RUN)
+    kind.story = story(place / "checkpoints" / RUN)
     kind.folders = {path.name for *_, path in checkpoint_folders(place / "checkpoints" / RUN)}
     shutil.rmtree(place)
 
@@ -222,7 +221,7 @@ class Chain:
         self.written += sum(said.what == "durable" for said in child.told)
         saved = [said.step for said in child.told if said.what == "saved"]
         if path is not None:
-            self.problems += _unreadable(path, torn=self.kills)
+            self.problems += unreadable(path, torn=self.kills)
             saved += [record["step"] for record in read_events(path, ["checkpoint_saved"])]
         self.promised = max(saved, default=self.promised)
         info, broken = newest_verified(path) if path else (None, [])
@@ -258,10 +257,9 @@ class Chain:
         """The run's files are those of the run that nobody disturbed."""
         assert self.path is not None
         self._count("ended")
-        story = _story(self.path)
-        differing = [name for name, value in self.kind.story.items() if story[name] != value]
-        self.problems += [f"differs from the undisturbed run: {name}" for name in differing]
-        self._count("equal", not differing)
+        other = differing(story(self.path), self.kind.story)
+        self.problems += [f"differs from the undisturbed run: {name}" for name in other]
+        self._count("equal", not other)
         ended = json.loads((self.path / STATUS_FILE).read_text())["state"] == "finished"
         if ended:  # else killed after its last save, and nobody has opened the folder since
             names = {path.name for path in self.path.iterdir()}
@@ -269,7 +267,7 @@ class Chain:
             self.problems += [f"left in the run's folder: {name}" for name in left]
             if not self.kind.folders <= names:
                 self.problems.append(f"checkpoints missing: {self.kind.folders - names}")
-        self.problems += _unreadable(self.path, torn=self.kills)
+        self.problems += unreadable(self.path, torn=self.kills)
 
     def _count(self, name: str, amount: int = 1) -> None:
         with self.tally.lock:
@@ -280,52 +278,6 @@ def _doing(told: list[Told]) -> str:
     """What a process that was not inside a save was doing when it said its last word."""
     what = told[-1].what if told else "starting"
     return "training" if what in ("begun", "step", "settled", "saved") else what
-
-
-def _story(path: Path) -> dict[str, Any]:
-    """All of a finished run that must not depend on how often it was killed."""
-    info, _ = newest_verified(path)
-    if info is None:
-        return {}
-    state = json.loads((info.path / STATE).read_text())
-    state["progress"].pop("seconds")
-    metrics = read_metrics(path)
-    return {
-        "step": info.step,
-        "weights": (info.path / MODEL).read_bytes(),
-        "moments and random state": (info.path / TRAINING).read_bytes(),
-        "progress and place in the data": state,
-        **{f"{name} by step": metrics[name].tobytes() for name in COMPARED},
-    }
-
-
-def _unreadable(path: Path, torn: int) -> list[str]:
-    """What of a run's files cannot be read. A kill may tear one line of a log, no more."""
-    problems = []
-    for name in (RUN_FILE, STATUS_FILE):
-        try:
-            json.loads((path / name).read_text())
-        except FileNotFoundError:
-            pass
-        except ValueError:
-            problems.append(f"{name} is not JSON")
-    for name in (METRICS_FILE, EVENTS_FILE):
-        lines = (path / name).read_bytes().split(b"\n") if (path / name).exists() else []
-        bad = sum(1 for line in lines if line and not _is_json(line))
-        if bad > torn:
-            problems.append(f"{name}: {bad} lines cannot be read after {torn} kills")
-    steps = read_metrics(path)["step"].tolist()
-    if steps != sorted(set(steps)):
-        problems.append(f"{METRICS_FILE}: steps out of order: {steps}")
-    return problems
-
-
-def _is_json(line: bytes) -> bool:
-    try:
-        json.loads(line)
-    except ValueError:
-        return False
-    return True
 
 
 ROW = Row(
