@@ -8,6 +8,7 @@ stood in the pipe when the process was killed is still read. Knows nothing of wh
 from __future__ import annotations
 
 import os
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -164,6 +165,23 @@ def train(say: Callable[..., None], root: Path, run: str, values: dict | None) -
         resume_training(lab, run, emit=emit, inbox=inbox)
     else:
         run_training(lab, Config().with_values(values), emit=emit, inbox=inbox, name=run)
+
+
+def command(
+    say: Callable[..., None], root: Path, arguments: list[str], output: Path, moment: float = 0.0
+) -> None:
+    """`tui-lab ARGUMENTS` in the lab at `root`, begun at `moment`; `output` gets what it prints."""
+    from engine import peaks
+    from tui_lab.__main__ import main
+
+    os.environ["TUI_LAB_DIR"], os.environ["TUI_LAB_CACHE_DIR"] = str(root), str(root / "cache")
+    peaks.measure = lambda device, precision: 1e12
+    with open(output, "wb") as file:
+        for number in (1, 2):
+            os.dup2(file.fileno(), number)
+    sys.argv = ["tui-lab", *arguments]
+    time.sleep(max(0.0, moment - time.monotonic()))
+    main()
 
 
 def _announced(

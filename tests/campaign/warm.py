@@ -5,6 +5,7 @@ Nothing is computed here: torch's threads, once started, do not come along into 
 
 from __future__ import annotations
 
+# ruff: noqa: F401
 import torch
 import torch._dynamo  # the first optimiser step would import it, for half a second
 
@@ -12,7 +13,9 @@ import engine.assembly
 import engine.device
 import engine.generation.default
 import engine.machine
-import engine.session  # noqa: F401
-import tests.campaign.processes  # noqa: F401
+import engine.session
+import tests.campaign.processes
+import tui_lab.cli
+import tui_lab.headless
 
 torch.set_num_threads(1)
