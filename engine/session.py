@@ -23,7 +23,7 @@ from engine.corpora import find_corpus, get_tokenizer, prepare
 from engine.corpora.digest import corpus_digest
 from engine.data import Windows, split
 from engine.device import check_device_name
-from engine.errors import EngineError, InputError
+from engine.errors import EngineError, InputError, in_words
 from engine.lab import Lab
 from engine.planner import count_steps
 from engine.resuming import Resumption, describe, open_resumption
@@ -149,6 +149,7 @@ class _Listeners:
         self.over = False
         self.resumed_from: CheckpointInfo | None = None
         self._inbox = inbox
+        self._failing: list[events.Emit] = []
         self._lock = threading.RLock()
 
     def __call__(self, event: events.Event) -> None:
@@ -161,10 +162,28 @@ class _Listeners:
             if isinstance(event, events.RunStarted | events.StepDone):
                 self.step = event.step
             self.over = isinstance(event, events.Finished | events.Failed)
-            for listen in self.all:
-                listen(event)
+            self._tell(event)
         if isinstance(event, events.Preparing):
             self.stop_early()
+
+    def _tell(self, event: events.Event) -> None:
+        """All of them hear it, whatever becomes of one; what is no Exception goes up afterwards."""
+        raised: BaseException | None = None
+        for listen in list(self.all):
+            try:
+                listen(event)
+            except Exception as error:  # a listener's trouble is not the run's
+                self._complain(listen, error)
+            except BaseException as error:
+                raised = error
+        if raised is not None:
+            raise raised
+
+    def _complain(self, listen: events.Emit, error: Exception) -> None:
+        if listen not in self._failing:
+            self._failing.append(listen)
+            title = f"what listens to the run has failed: {in_words(error)}"
+            self._tell(events.Alert(level="error", title=title, hint="training goes on"))
 
     def stop_early(self) -> None:
         """Raise _StoppedEarly if somebody asks to stop."""
@@ -202,7 +221,7 @@ def _telling(emit: events.Emit, inbox: control.Inbox) -> Iterator[_Listeners]:
             raise
         except BaseException as error:
             text = "".join(traceback.format_exception(error))
-            title = f"{type(error).__name__}: {error}"
+            title = in_words(error)
             tell(events.Failed(step=tell.step, title=title, traceback=text, run=tell.run))
             raise
 

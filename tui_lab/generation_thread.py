@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from engine.errors import EngineError
+from engine.errors import EngineError, in_words
 from engine.generation.params import SamplingParams
 from engine.lab import Lab
 
@@ -183,6 +183,4 @@ def explained(error: BaseException) -> EngineError:
     """`error` itself where it explains itself, else its kind and first line as an EngineError."""
     if isinstance(error, EngineError):
         return error
-    lines = str(error).strip().splitlines()
-    kind = type(error).__name__
-    return EngineError(f"{kind}: {lines[0]}" if lines else kind)
+    return EngineError(in_words(error))

@@ -1,7 +1,8 @@
 """Training without the app: the engine in a worker thread, its events as lines, bars or JSON.
 
-The main thread drains events, draws, and turns signals into a Stop; it never touches the engine
-otherwise. What is drawn depends on where stdout goes; what is computed does not.
+The main thread drains events and draws; signals become a Stop in a thread of their own. Neither
+touches the engine otherwise. What is drawn depends on where stdout goes; what is computed does not:
+a terminal or a pipe that goes away ends the drawing alone.
 """
 
 from __future__ import annotations
@@ -10,13 +11,20 @@ import os
 import signal
 import sys
 import threading
+import time
 from collections import deque
 from collections.abc import Callable
-from typing import Protocol
+from contextlib import suppress
+from typing import Any, NoReturn, Protocol
 
 from engine import control, events
+from engine.errors import EngineError, in_words
+from tui_lab.cli.common import note
+from tui_lab.signals import SignalWatch
 
 DRAIN_SECONDS = 0.2
+GRACE_SECONDS = 1.0
+"""For a thread to come back by itself once everything is said, or before anything has begun."""
 
 EXIT_CODES = {"SIGINT": 130, "SIGTERM": 143}
 
@@ -36,75 +44,171 @@ def run_headless(
 ) -> int:
     """Run `work(emit, inbox)` in a thread under `listener`; the process's exit code.
 
-    A first SIGINT or SIGTERM stops after the step in hand and saves (130, 143); a second SIGINT
-    leaves at once. Raises the EngineError that `work` raised.
+    A first SIGINT or SIGTERM stops after the step in hand and saves (130, 143), or leaves soon
+    where nothing has begun; a second SIGINT leaves at once. A closed terminal (SIGHUP) stops
+    nothing. The run's last word is the end, although its thread may be stuck: the process is then
+    ended from here. A listener that fails is heard no more and the work goes on: the run's own log
+    says what it would have. Raises EngineError for whatever `work` raised.
     """
+    listener = Guarded(listener)
     queue: deque[events.Event] = deque()
     inbox = control.Inbox()
     outcome: dict[str, BaseException | events.Finished] = {}
-    done = threading.Event()
+    leaving = _Leaving(inbox)
+    returned = threading.Event()
+
+    def emit(event: events.Event) -> None:
+        queue.append(event)
+        leaving.hear(event)
 
     def body() -> None:
         try:
-            outcome["finished"] = work(queue.append, inbox)
+            outcome["finished"] = work(emit, inbox)
         except BaseException as error:
             outcome["error"] = error
         finally:
-            done.set()
+            returned.set()
+            leaving.over.set()
 
-    signals = _Signals()
     thread = threading.Thread(target=body, name="training", daemon=True)
-    with signals:
+    with leaving:
         thread.start()
-        try:
-            while not done.wait(DRAIN_SECONDS):
-                _drain(queue, listener)
-                if signals.count and not signals.told:
-                    signals.told = True
-                    inbox.put(control.Stop(reason=signals.name), who="signal")
-                if signals.interrupts > 1:
-                    listener.close()
-                    sys.stderr.write("interrupted again: left without waiting for the save\n")
-                    sys.stderr.flush()
-                    os._exit(130)
+        while not leaving.over.wait(DRAIN_SECONDS) and not leaving.is_due():
             _drain(queue, listener)
-        finally:
-            listener.close()
+        # A thread that nobody asked to leave comes back by itself: its last files may take long.
+        returned.wait(GRACE_SECONDS if leaving.code else None)
+        _drain(queue, listener)
+        listener.close()
+        if not returned.is_set():
+            leaving.leave()
     error = outcome.get("error")
-    if isinstance(error, BaseException):
+    if isinstance(error, EngineError):
         raise error
+    if isinstance(error, BaseException):
+        # Also SystemExit: an end that the engine did not mean must not look like one that it did.
+        raise EngineError(in_words(error), _where(listener.run_path)) from error
     finished = outcome["finished"]
     assert isinstance(finished, events.Finished)
     return EXIT_CODES.get(finished.reason, 0)
+
+
+class _Leaving:
+    """What signals ask for, while open. `code`: the exit code of the first that came, 0 for none.
+
+    The main thread leaves by `is_due`. Should it hang in a write to a terminal that takes nothing,
+    the process is ended without it.
+    """
+
+    def __init__(self, inbox: control.Inbox) -> None:
+        self.code = 0
+        self.over = threading.Event()  # the run has said its last word
+        self._begun = False  # there is something to save
+        self._hasty = False  # asked twice
+        self._asked_at = 0.0
+        self._inbox = inbox
+        self._left = threading.Event()
+        numbers = (signal.SIGINT, signal.SIGTERM, getattr(signal, "SIGHUP", signal.SIGTERM))
+        self._watch = SignalWatch(set(numbers), self._answer)
+
+    def hear(self, event: events.Event) -> None:
+        if isinstance(event, events.RunStarted):
+            self._begun = True
+        elif isinstance(event, events.Finished | events.Failed):
+            self.over.set()
+
+    def is_due(self) -> bool:
+        """Whether to leave although the run has not said its last word."""
+        early = not self._begun and time.monotonic() - self._asked_at > GRACE_SECONDS
+        return self._hasty or bool(self.code and early)
+
+    def leave(self) -> NoReturn:
+        """End the process although a thread of it is busy: nothing is lost with that."""
+        if self._hasty and not self.over.is_set():
+            with suppress(OSError, ValueError):
+                note("interrupted again: left without waiting for the save")
+        for stream in (sys.stdout, sys.stderr):
+            with suppress(OSError, ValueError):
+                stream.flush()
+        os._exit(self.code)
+
+    def _answer(self, number: int) -> None:
+        """In the watching thread."""
+        name = signal.Signals(number).name
+        if name not in EXIT_CODES:
+            return  # SIGHUP: writing to the terminal will fail, which is where it is noticed
+        if not self.code:
+            self.code, self._asked_at = EXIT_CODES[name], time.monotonic()
+            self._inbox.put(control.Stop(save=True, reason=name, urgent=True), who="signal")
+            threading.Thread(target=self._see_out, name="leaving", daemon=True).start()
+        elif number == signal.SIGINT:
+            self._hasty = True
+
+    def _see_out(self) -> None:
+        """Leave by force once the main thread has had its time to leave in order."""
+        while not (self.over.wait(DRAIN_SECONDS) or self.is_due()):
+            pass
+        if not self._left.wait(GRACE_SECONDS + DRAIN_SECONDS + 1.0):
+            os._exit(self.code)
+
+    def __enter__(self) -> None:
+        self._watch.__enter__()
+
+    def __exit__(self, *exception: Any) -> None:
+        self._left.set()
+        self._watch.__exit__(*exception)
+
+
+def _where(run_path: str) -> str:
+    """Where the traceback of a failure is."""
+    return f"what happened is in {run_path}/log.txt" if run_path else "--debug shows where"
+
+
+class Guarded:
+    """A listener whose failure is not the run's: a full disk or a closed pipe behind stdout, a
+    mistake of ours in drawing. It is told once, and what comes then is shown to nobody."""
+
+    def __init__(self, listener: Listener) -> None:
+        self._listener: Listener | None = listener
+        self.run_path = ""
+
+    def handle(self, event: events.Event) -> None:
+        if isinstance(event, events.RunStarted):
+            self.run_path = event.path
+        self._call("handle", event)
+
+    def pulse(self) -> None:
+        self._call("pulse")
+
+    def close(self) -> None:
+        self._call("close")
+
+    def _call(self, name: str, *told: events.Event) -> None:
+        if self._listener is None:
+            return
+        try:
+            getattr(self._listener, name)(*told)
+        except Exception as error:  # whatever it is, it is not worth a run
+            failed, self._listener = self._listener, None
+            with suppress(Exception):
+                failed.close()  # a bar gives the terminal back
+            with suppress(OSError, ValueError):
+                note(f"the display failed, training goes on: {in_words(error)}")
+            if isinstance(error, OSError):
+                _silence_stdout()
+
+
+def _silence_stdout() -> None:
+    """Nothing more can be written there, and Python would try once more at its end."""
+    with suppress(OSError, ValueError):
+        null = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(null, sys.stdout.fileno())
+        os.close(null)
 
 
 def _drain(queue: deque[events.Event], listener: Listener) -> None:
     while queue:
         listener.handle(queue.popleft())
     listener.pulse()
-
-
-class _Signals:
-    """Handlers that only count; put back at the end."""
-
-    def __init__(self) -> None:
-        self.count = self.interrupts = 0
-        self.name = ""
-        self.told = False
-        self._before: dict[int, object] = {}
-
-    def __enter__(self) -> None:
-        for number in (signal.SIGINT, signal.SIGTERM):
-            self._before[number] = signal.signal(number, self._caught)
-
-    def _caught(self, number: int, frame: object) -> None:
-        self.count += 1
-        self.interrupts += number == signal.SIGINT
-        self.name = self.name or signal.Signals(number).name
-
-    def __exit__(self, *exception: object) -> None:
-        for number, handler in self._before.items():
-            signal.signal(number, handler)  # type: ignore[arg-type]
 
 
 class JsonListener:
