@@ -1,55 +1,64 @@
-"""The run goes on after the app: plain lines, and signals that stop and save it."""
+"""The run goes on after the app, in plain lines. Signals are answered by the caller's watch."""
 
 from __future__ import annotations
 
 import os
-import signal
 import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
-from engine.control import Stop
 from engine.events import Event, Failed
 from engine.text import visible
 from tui_lab.progress import LineListener
 from tui_lab.state import RunState
 from tui_lab.trainer_thread import TrainerThread
 
-EXIT_CODES = {signal.SIGINT: 130, signal.SIGTERM: 143}
 
+def follow(
+    trainer: TrainerThread, run: RunState | None, signalled: Callable[[], int] = lambda: 0
+) -> int:
+    """Say how the run goes on until its last word; 1 if it failed, else 0.
 
-def follow(trainer: TrainerThread, run: RunState | None) -> int:
-    """Wait for the run to end, saying how it does; the process's exit code.
-
-    A first SIGINT or SIGTERM stops after the step in hand and saves; a second SIGINT leaves
-    at once.
+    `signalled`: the signal that has asked to stop and save, 0 for none. Before the run's start
+    there is nothing to save, and nothing is waited for then.
     """
-    caught: list[int] = []
-    for number in EXIT_CODES:
-        signal.signal(number, lambda signum, frame: caught.append(signum))
     name = f"run {run.name} " if run else "the run "
-    stopping = bool(run and run.stopping)
-    _say(f"{name}goes on without the screen; ctrl-c stops and saves it")
+    stopping = bool(run and run.stopping) or bool(signalled())
     listener = LineListener(show_samples=False)
     listener.total = run.max_steps if run else 0
     last: Event | None = None
+    with _whatever_the_terminal_does():
+        _say(f"{name}goes on without the screen; ctrl-c stops and saves it")
     while True:
-        ended = trainer.wait(0.2)
-        while trainer.events:
-            last = trainer.events.popleft()
-            listener.handle(last)
-        listener.pulse()
-        if ended:
+        over = trainer.over
+        with _whatever_the_terminal_does():
+            while trainer.events:
+                last = trainer.events.popleft()
+                listener.handle(last)
+            listener.pulse()
+            if signalled() and not stopping:
+                stopping = True
+                _say("stopping after this step, and saving; again: leave at once")
+        if over or (signalled() and not trainer.working):
             break
-        if caught and not stopping:
-            stopping = True
-            trainer.put(Stop(save=True, reason=signal.Signals(caught[0]).name), "signal")
-            _say("stopping after this step, and saving; again: leave at once")
-        if caught.count(signal.SIGINT) > 1:
-            _say("interrupted again: left without waiting for the save")
-            os._exit(130)
+        trainer.wait(0.2)
     if isinstance(last, Failed):
-        _say(f"error: {last.title}" + (f" ({last.hint})" if last.hint else ""))
+        with _whatever_the_terminal_does():
+            _say(f"error: {last.title}" + (f" ({last.hint})" if last.hint else ""))
         return 1
-    return EXIT_CODES.get(caught[0], 0) if caught else 0
+    return 0
+
+
+@contextmanager
+def _whatever_the_terminal_does() -> Iterator[None]:
+    """A terminal that is closed meanwhile (EIO) is replaced by the null device."""
+    try:
+        yield
+    except OSError:
+        null = os.open(os.devnull, os.O_WRONLY)
+        for number in (1, 2):
+            os.dup2(null, number)
+        os.close(null)
 
 
 def _say(line: str) -> None:

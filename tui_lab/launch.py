@@ -7,20 +7,29 @@ would be drawn over the screen. The app itself writes to its own copy of the ter
 from __future__ import annotations
 
 import os
-import stat
 import sys
+import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-from engine.errors import InputError
+from engine.errors import InputError, in_words
 from engine.lab import Lab
 from engine.text import visible
 from tui_lab.settings import Settings, config_dir
 
+if TYPE_CHECKING:
+    from tui_lab.app import LabApp
 
-def launch(start: str | None, lab: Path | None = None) -> None:
-    """Open the app; `start` names a preset to train at once. InputError without a terminal."""
+GRACE_SECONDS = 1.0
+"""That the training thread has for ending, once its run has said its last word."""
+
+
+def launch(start: str | None, lab: Path | None = None, *, attach: Path | None = None) -> None:
+    """Open the app; `start` names a preset to train at once, `attach` is the folder of a run to
+    look at. InputError without a terminal.
+    """
     if not (sys.stdin.isatty() and sys.stdout.isatty()):
         raise InputError(
             "the app needs a terminal",
@@ -35,25 +44,64 @@ def launch(start: str | None, lab: Path | None = None) -> None:
     # travels in one packet. Whoever has a link that splits them sets it.
     os.environ.setdefault("ESCDELAY", "30")
     from tui_lab.app import LabApp
-    from tui_lab.driver import quick_driver
 
-    app = LabApp(place, Settings.load(), start=start, driver=quick_driver())
-    with _terminal_to_ourselves():
-        app.run()
-    code = app.return_code or 0
-    if (crash := app._exception) is not None:
-        # Textual has written the traceback to the log that stood in for the terminal.
-        sys.stderr.write(visible(f"error: the screen failed: {type(crash).__name__}: {crash}\n"))
-        sys.stderr.write(f"hint:  what happened is in {log_path()}\n")
-    if app.trainer.active:
-        # Left on purpose, by a closed terminal, or by a crash of the screen: the run goes on.
-        from tui_lab.afterwards import follow
-
-        code = follow(app.trainer, app.run_state) or code
-    if app.exit_signal:
-        code = 128 + app.exit_signal
-    if code:
+    app = LabApp(place, Settings.load(), start=start, attach=attach, driver=_driver())
+    if code := run_app(app):
         sys.exit(code)
+
+
+def run_app(app: LabApp) -> int:
+    """Show the app until it is left, and then the run in lines while that goes on; the process's
+    exit code. Ends the process by itself if a thread cannot be waited for."""
+    with app.watch_signals():
+        crash = _draw(app)
+        app.detach()
+        code = 1 if crash else app.return_code or 0
+        if crash:
+            sys.stderr.write(visible(f"error: the screen failed: {in_words(crash)}\n"))
+            sys.stderr.write(visible(f"hint:  what happened is in {log_path()}\n"))
+            app.save_if_paused()
+        if app.goes_on:
+            # Left on purpose, by a closed terminal, or by a crash of the screen.
+            from tui_lab.afterwards import follow
+
+            code = follow(app.trainer, app.run_state, lambda: app.exit_signal) or code
+        if app.exit_signal:
+            code = 128 + app.exit_signal
+        app.left.set()
+        if not app.trainer.wait(GRACE_SECONDS):
+            # Its run has said its last word, or never began: nothing is lost with the thread, which
+            # may compile or read for minutes, and which an orderly end would have to outlive.
+            sys.stdout.flush()
+            sys.stderr.flush()
+            os._exit(code)
+    return code
+
+
+def _driver() -> Any:
+    """The driver to give to the app; None where Textual is to choose another than its own for
+    POSIX terminals (Windows, or the one that TEXTUAL_DRIVER names)."""
+    if sys.platform == "win32" or os.environ.get("TEXTUAL_DRIVER"):
+        return None
+    from tui_lab.driver import LabDriver
+
+    return LabDriver
+
+
+def _draw(app: LabApp) -> BaseException | None:
+    """Run the app in the terminal; what it failed with. No failure of a screen ends the training.
+
+    The traceback is written to the log that stands in for the terminal meanwhile.
+    """
+    with _terminal_to_ourselves():
+        try:
+            app.run()
+        except BaseException as error:  # even SystemExit, from a widget, would end the process
+            traceback.print_exc()
+            return error
+        finally:
+            app.give_terminal_back()
+    return app._exception
 
 
 @contextmanager
@@ -62,6 +110,8 @@ def _terminal_to_ourselves() -> Iterator[None]:
     if sys.platform == "win32":
         yield
         return
+    from tui_lab.terminal_writer import is_lost
+
     sys.stdout.flush()
     sys.stderr.flush()
     saved = {number: os.dup(number) for number in (1, 2)}
@@ -79,16 +129,10 @@ def _terminal_to_ourselves() -> Iterator[None]:
             terminal.close()
         sys.__stdout__, sys.__stderr__ = before  # type: ignore[misc]
         for number, copy in saved.items():
-            if _is_lost(copy):
-                os.dup2(os.open(os.devnull, os.O_WRONLY), copy)
-            os.dup2(copy, number)
+            if not is_lost(copy):  # else the log stays in its place
+                os.dup2(copy, number)
             os.close(copy)
         os.close(log)
-
-
-def _is_lost(descriptor: int) -> bool:
-    """Whether this was a terminal that has been closed: each write to it would be an error."""
-    return stat.S_ISCHR(os.fstat(descriptor).st_mode) and not os.isatty(descriptor)
 
 
 def log_path() -> Path:

@@ -8,6 +8,7 @@ Textual, and nothing of what it writes.
 from __future__ import annotations
 
 import os
+import stat
 import sys
 import termios
 import threading
@@ -143,3 +144,8 @@ def _own_description(descriptor: int) -> int:
             flags = os.O_WRONLY | os.O_NOCTTY | os.O_NONBLOCK | os.O_CLOEXEC
             return os.open(os.ttyname(descriptor), flags)
     return os.dup(descriptor)
+
+
+def is_lost(descriptor: int) -> bool:
+    """Whether this was a terminal that has been closed: each write to it would be an error."""
+    return stat.S_ISCHR(os.fstat(descriptor).st_mode) and not os.isatty(descriptor)

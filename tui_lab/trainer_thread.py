@@ -18,7 +18,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from engine.errors import EngineError
+from engine.errors import EngineError, in_words
+from tui_lab.event_queue import EventQueue
 
 if TYPE_CHECKING:  # the app's first paint does not wait for these
     from engine.control import Command, Inbox
@@ -28,18 +29,35 @@ Work = Callable[..., Any]
 
 
 class TrainerThread:
-    """Runs one piece of training at a time; `session` stands in for `engine.session` in tests."""
+    """Runs one piece of training at a time; `session` stands in for `engine.session` in tests.
+
+    What goes wrong leaves as a Failed event: `errors` is always empty.
+    """
+
+    elsewhere = False  # the run that it drives is this process's own
 
     def __init__(self, session: Any = None) -> None:
-        self.events: deque[Event] = deque()
+        self.events = EventQueue()
+        self.errors: deque[EngineError] = deque()
         self._session = session
         self._thread: threading.Thread | None = None
         self._inbox: Inbox | None = None
         self._wants_pause = False
+        self._begun = self._ended = False
 
     @property
     def active(self) -> bool:
         return self._thread is not None and self._thread.is_alive()
+
+    @property
+    def working(self) -> bool:
+        """Whether a run is between its start and its last word: there is something to save."""
+        return self._begun and not self.over
+
+    @property
+    def over(self) -> bool:
+        """Whether the last run has said its last word; its thread may still be busy."""
+        return self._ended or not self.active
 
     @property
     def paused(self) -> bool:
@@ -53,7 +71,7 @@ class TrainerThread:
         from engine.control import Inbox
 
         self._inbox = Inbox()
-        self._wants_pause = False
+        self._wants_pause = self._begun = self._ended = False
         # A daemon, so that a second ctrl-c can leave at once; every orderly way out waits for it.
         self._thread = threading.Thread(
             target=self._work, args=(function, args, kwargs), name="trainer", daemon=True
@@ -77,14 +95,14 @@ class TrainerThread:
         return not self.active
 
     def _work(self, function: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        from engine.events import Failed, Finished
+        from engine.events import Failed, Finished, RunStarted
 
-        ended = False
         last_step = 0
 
         def emit(event: Event) -> None:
-            nonlocal ended, last_step
-            ended = isinstance(event, Finished | Failed)
+            nonlocal last_step
+            self._begun = self._begun or isinstance(event, RunStarted)
+            self._ended = self._ended or isinstance(event, Finished | Failed)
             last_step = getattr(event, "step", last_step)
             self.events.append(event)
 
@@ -94,7 +112,7 @@ class TrainerThread:
             getattr(session, function)(*args, emit=emit, inbox=self._inbox, **kwargs)
         except BaseException as error:
             # Also SystemExit and MemoryError: a thread that dies silently looks like a hang.
-            if not ended:
+            if not self._ended:
                 self.events.append(failure(error, last_step))
 
 
@@ -117,7 +135,5 @@ def failure(error: BaseException, step: int = 0) -> Failed:
 
     if isinstance(error, EngineError):
         return Failed(step=step, title=error.title, hint=error.hint)
-    text = str(error).strip().splitlines()
-    title = f"{type(error).__name__}: {text[0]}" if text else type(error).__name__
     lines = traceback.format_exception(error)
-    return Failed(step=step, title=title, hint="", traceback="".join(lines))
+    return Failed(step=step, title=in_words(error), hint="", traceback="".join(lines))

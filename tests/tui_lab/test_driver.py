@@ -7,7 +7,8 @@ import time
 
 import pytest
 
-from tui_lab.driver import Soon, quick_driver
+from tui_lab.driver import LabDriver, Soon
+from tui_lab.launch import _driver
 
 
 def test_input_is_looked_at_again_soon_and_then_rarely() -> None:
@@ -27,6 +28,6 @@ def test_input_is_looked_at_again_soon_and_then_rarely() -> None:
 
 
 def test_another_driver_that_was_asked_for_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert quick_driver().__mro__[1].__name__ == "LinuxDriver"
+    assert _driver() is LabDriver
     monkeypatch.setenv("TEXTUAL_DRIVER", "somewhere:Else")
-    assert quick_driver() is None
+    assert _driver() is None

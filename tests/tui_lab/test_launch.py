@@ -79,6 +79,11 @@ class Terminal:
                 self.code = os.waitstatus_to_exitcode(status)
         return self.code is not None
 
+    def hang_up(self) -> None:
+        """Close the terminal under the process."""
+        os.close(self.fd)
+        self.fd = os.open(os.devnull, os.O_RDWR)
+
     def close(self) -> None:
         if not self.ended():
             os.kill(self.pid, signal.SIGKILL)
@@ -163,8 +168,7 @@ def test_a_signal_stops_and_saves(terminal, number: int, code: int):
 def test_a_closed_terminal_does_not_end_the_run(terminal):
     one = terminal("-c", PROGRAM, "train")
     one.until(lambda: b"micro-python-docs" in one.written and b"loss" in one.written)
-    os.close(one.fd)
-    one.fd = os.open(os.devnull, os.O_RDWR)
+    one.hang_up()
     time.sleep(1.0)
     assert not one.ended()
     before = processor_seconds(one.pid)
@@ -176,16 +180,20 @@ def test_a_closed_terminal_does_not_end_the_run(terminal):
     assert one.code == 143
 
 
-def test_a_paused_run_is_saved_and_ended_when_its_terminal_closes(terminal):
-    """Nobody is left who could tell it to go on: a process that waits for ever helps no one."""
+def test_a_paused_run_is_saved_and_stays_paused_when_its_terminal_closes(terminal, tmp_path):
+    """It can be told to go on from elsewhere, and may wait for long: so it is saved first."""
     one = terminal("-c", PROGRAM, "train")
     one.until(lambda: b"micro-python-docs" in one.written and b"loss" in one.written)
     os.write(one.fd, b" ")
     one.until(lambda: b"paused" in one.written)
-    os.close(one.fd)
-    one.fd = os.open(os.devnull, os.O_RDWR)
+    one.hang_up()
+    log = tmp_path / "config" / "app.log"
+    one.until(lambda: "saved p" in log.read_text())
+    time.sleep(0.3)
+    assert not one.ended() and "Resume" not in log.read_text()
+    os.kill(one.pid, signal.SIGTERM)
     one.until(one.ended)
-    assert one.code == 0
+    assert one.code == 143
 
 
 def processor_seconds(pid: int) -> float:
@@ -215,11 +223,6 @@ def test_following_a_run_that_fails_ends_in_one(capsys):
 
     trainer = TrainerThread(FakeSession(fail_at=3))
     told = config()
-    before = {number: signal.getsignal(number) for number in afterwards.EXIT_CODES}
-    try:
-        trainer.start("run_training", None, told)
-        assert afterwards.follow(trainer, RunState(told, "micro")) == 1
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+    trainer.start("run_training", None, told)
+    assert afterwards.follow(trainer, RunState(told, "micro")) == 1
     assert "error: the disk is full (free some space, then resume)" in capsys.readouterr().out
