@@ -12,14 +12,14 @@ import signal
 import sys
 import threading
 import time
-from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
-from typing import Any, NoReturn, Protocol
+from typing import Any, NoReturn, Protocol, TextIO
 
 from engine import control, events
 from engine.errors import EngineError, in_words
 from tui_lab.cli.common import note
+from tui_lab.event_queue import EventQueue
 from tui_lab.signals import SignalWatch
 
 DRAIN_SECONDS = 0.2
@@ -51,7 +51,7 @@ def run_headless(
     says what it would have. Raises EngineError for whatever `work` raised.
     """
     listener = Guarded(listener)
-    queue: deque[events.Event] = deque()
+    queue = EventQueue()
     inbox = control.Inbox()
     outcome: dict[str, BaseException | events.Finished] = {}
     leaving = _Leaving(inbox)
@@ -76,7 +76,8 @@ def run_headless(
         while not leaving.over.wait(DRAIN_SECONDS) and not leaving.is_due():
             _drain(queue, listener)
         # A thread that nobody asked to leave comes back by itself: its last files may take long.
-        returned.wait(GRACE_SECONDS if leaving.code else None)
+        if not leaving.hasty:
+            returned.wait(GRACE_SECONDS if leaving.code else None)
         _drain(queue, listener)
         listener.close()
         if not returned.is_set():
@@ -101,9 +102,9 @@ class _Leaving:
 
     def __init__(self, inbox: control.Inbox) -> None:
         self.code = 0
+        self.hasty = False  # asked twice
         self.over = threading.Event()  # the run has said its last word
         self._begun = False  # there is something to save
-        self._hasty = False  # asked twice
         self._asked_at = 0.0
         self._inbox = inbox
         self._left = threading.Event()
@@ -119,11 +120,11 @@ class _Leaving:
     def is_due(self) -> bool:
         """Whether to leave although the run has not said its last word."""
         early = not self._begun and time.monotonic() - self._asked_at > GRACE_SECONDS
-        return self._hasty or bool(self.code and early)
+        return self.hasty or bool(self.code and early)
 
     def leave(self) -> NoReturn:
         """End the process although a thread of it is busy: nothing is lost with that."""
-        if self._hasty and not self.over.is_set():
+        if self.hasty and not self.over.is_set():
             with suppress(OSError, ValueError):
                 note("interrupted again: left without waiting for the save")
         for stream in (sys.stdout, sys.stderr):
@@ -141,7 +142,7 @@ class _Leaving:
             self._inbox.put(control.Stop(save=True, reason=name, urgent=True), who="signal")
             threading.Thread(target=self._see_out, name="leaving", daemon=True).start()
         elif number == signal.SIGINT:
-            self._hasty = True
+            self.hasty = True
 
     def _see_out(self) -> None:
         """Leave by force once the main thread has had its time to leave in order."""
@@ -191,21 +192,24 @@ class Guarded:
             failed, self._listener = self._listener, None
             with suppress(Exception):
                 failed.close()  # a bar gives the terminal back
-            with suppress(OSError, ValueError):
-                note(f"the display failed, training goes on: {in_words(error)}")
             if isinstance(error, OSError):
-                _silence_stdout()
+                _silence(sys.stdout)
+            try:
+                log = f"; its log is {self.run_path}/log.txt" if self.run_path else ""
+                note(f"the display failed ({in_words(error)}): training goes on{log}")
+            except (OSError, ValueError):
+                _silence(sys.stderr)
 
 
-def _silence_stdout() -> None:
+def _silence(stream: TextIO) -> None:
     """Nothing more can be written there, and Python would try once more at its end."""
     with suppress(OSError, ValueError):
         null = os.open(os.devnull, os.O_WRONLY)
-        os.dup2(null, sys.stdout.fileno())
+        os.dup2(null, stream.fileno())
         os.close(null)
 
 
-def _drain(queue: deque[events.Event], listener: Listener) -> None:
+def _drain(queue: EventQueue, listener: Listener) -> None:
     while queue:
         listener.handle(queue.popleft())
     listener.pulse()
