@@ -43,6 +43,31 @@ def _first_of_each(starts: np.ndarray, values: np.ndarray, extreme: np.ufunc) ->
     return candidates[np.flatnonzero(np.diff(parts, prepend=0))]
 
 
+def merged(x: np.ndarray, rows: np.ndarray, size: int) -> tuple[np.ndarray, np.ndarray]:
+    """Each `size` neighbours of some series as two points: their lowest and highest, as they came.
+
+    `x` (N,) ascends and is shared by `rows` (S, N); N is a multiple of `size`, which is at least 4.
+    The two points stand at the first and the last x of their neighbours. Where a series has a gap
+    among them, a third point between the two is NaN in that series, so that the gap stays.
+    """
+    if size < 4 or len(x) % size:
+        raise ValueError("neighbours are merged in whole groups of at least four")
+    parts = rows.reshape(len(rows), -1, size)
+    finite = np.isfinite(parts)
+    low_at = np.where(finite, parts, np.inf).argmin(axis=2)[..., None]
+    high_at = np.where(finite, parts, -np.inf).argmax(axis=2)[..., None]
+    ends = np.concatenate([np.minimum(low_at, high_at), np.maximum(low_at, high_at)], axis=2)
+    first, last = np.moveaxis(np.take_along_axis(parts, ends, axis=2), 2, 0)
+    some = finite.any(axis=2)
+    torn = some & ~finite.all(axis=2)
+    three = np.stack([first, np.where(torn, np.nan, last), last], axis=2)
+    three[~some] = np.nan
+    kept = np.ones(three.shape[1:], dtype=bool)
+    kept[:, 1] = torn.any(axis=0)
+    xs = np.stack([x[::size], x[size // 2 :: size], x[size - 1 :: size]], axis=1)
+    return xs[kept], three[:, kept]
+
+
 def smooth(y: np.ndarray, weight: float = 0.98) -> np.ndarray:
     """The exponential moving average over every point; `weight` (0 ≤ w < 1) is the memory's share.
 

@@ -1,11 +1,10 @@
-"""The application: one timer that drains the training thread, six screens, settings, quitting.
+"""The application: one timer that looks at the run, six screens, settings, the keys of them all.
 
 Knows nothing of how anything is drawn, and imports neither torch nor a screen before it is shown.
 """
 
 from __future__ import annotations
 
-import gc
 import importlib
 import time
 from collections.abc import Callable, Iterable
@@ -15,27 +14,19 @@ from typing import TYPE_CHECKING, Any
 from textual.app import App, SystemCommand
 from textual.screen import Screen
 
-from engine.errors import EngineError
 from engine.lab import Lab
-from engine.text import visible
 from tui_lab import keys, themes
+from tui_lab.current_run import CurrentRun
 from tui_lab.keys import bindings, keys_of
 from tui_lab.leaving import Leaving
 from tui_lab.pace import Pace
 from tui_lab.settings import Settings, is_unicode
-from tui_lab.trainer_thread import TrainerThread
+from tui_lab.sinks import Sinks
 from tui_lab.widgets.lines import Piece
 
 if TYPE_CHECKING:
-    from engine.config import Config
-    from engine.events import Event
     from tui_lab.screens.base import LabScreen
     from tui_lab.screens.dialogs import Dialog
-    from tui_lab.state import RunState
-
-
-def _nobody(event: Event) -> None:
-    """Listens to samples that no screen asked for."""
 
 
 def _screen(name: str) -> Callable[[], Screen]:
@@ -46,9 +37,10 @@ def _screen(name: str) -> Callable[[], Screen]:
     return make
 
 
-class LabApp(Leaving, App[int]):
+class LabApp(CurrentRun, Leaving, Sinks, App[int]):
     """`session` stands in for `engine.session`, `clock` for the wall clock, in tests. `driver`: the
-    class that Textual talks to the terminal with, None for its own."""
+    class that Textual talks to the terminal with, None for its own. `attach`: the folder of a run
+    to look at."""
 
     TITLE = "tui-lab"
     CSS_PATH = "app.tcss"
@@ -64,6 +56,7 @@ class LabApp(Leaving, App[int]):
         settings: Settings | None = None,
         *,
         start: str | None = None,
+        attach: Path | None = None,
         session: Any = None,
         clock: Callable[[], float] = time.time,
         driver: Any = None,
@@ -73,21 +66,20 @@ class LabApp(Leaving, App[int]):
         self.settings = settings or Settings()
         self.clock = clock
         self.unicode = is_unicode(self.settings)
-        self.run_state: RunState | None = None
-        self.trainer = TrainerThread(session)
+        self.own_no_run(session)
         self.pace = Pace(self.settings.refresh, self.settings.budget)
-        self._start = start
-        self._listeners: dict[str, Callable[[Event], None]] = {}
+        self._start, self._attach = start, attach
         self.set_class(not self.unicode, "-ascii")
         for theme in themes.THEMES.values():
             self.register_theme(theme)
         self.theme = self.settings.theme if self.settings.theme in themes.THEMES else "dark"
 
     def on_mount(self) -> None:
-        self.watch_signals()
         self._timer = self.set_timer(self.pace.interval(), self._drain)
         if self._start is not None:
             self.call_after_refresh(self.start_preset, self._start)
+        if self._attach is not None:
+            self.attach(self._attach)
 
     @property
     def ui_share(self) -> float:
@@ -106,101 +98,25 @@ class LabApp(Leaving, App[int]):
         """Textual hides a change of mode for 50 ms, half of what a key may take to be answered."""
         super().delay_update(min(delay, 0.005))
 
-    def start_preset(self, name: str) -> None:
-        """Start a run of the preset called `name`, or say why not."""
-        from engine.config import load_preset
-
-        try:
-            self.start_run(load_preset(self.lab, name), preset=name)
-        except EngineError as error:
-            self.show_error(error)
-
-    def start_run(self, config: Config, *, preset: str = "", name: str | None = None) -> None:
-        """Train `config` in the thread and show it. Raises EngineError while a run trains."""
-        self.trainer.start("run_training", self.lab, config, name=name, preset=preset)
-        from tui_lab.state import RunState
-
-        self.run_state = RunState(config, name or preset, self.settings.smoothing)
-        self.go("train")
-
-    def resume_run(self, reference: str) -> None:
-        """Go on with a run from a checkpoint. Raises EngineError while a run trains."""
-        self.trainer.start("resume_training", self.lab, reference)
-        from tui_lab.state import RunState
-
-        self.run_state = RunState(None, reference, self.settings.smoothing)
-        self.go("train")
-
     def open_console(self, reference: str | None) -> None:
         """Show the console talking to a checkpoint, or (None) to the weights in training."""
         self.go("console")
         screen = self.screen_stack[0]
         self.call_after_refresh(screen.open_reference, reference)  # type: ignore[attr-defined]
 
-    def show_error(self, error: EngineError) -> None:
-        """An engine's refusal, in its own words; the app goes on."""
-        self.notify_safe(error.hint, title=error.title, severity="error")
-
-    def notify_safe(self, text: str, *, title: str = "", severity: str = "information") -> None:
-        """A notification of text from anywhere: made visible, never read as markup."""
-        self.notify(
-            visible(text),
-            title=visible(title, lines=False),
-            severity=severity,  # type: ignore[arg-type]
-            timeout=8 if severity == "error" else 4,
-            markup=False,
-        )
-
     async def ask(self, dialog: Dialog) -> Any:
         """The answer to a dialog. Call it in a worker: `self.run_worker(self._delete())`."""
         return await self.push_screen_wait(dialog)
-
-    def subscribe(self, request: str, callback: Callable[[Event], None]) -> None:
-        """Hand TokenGenerated and SampleDone events of a live sample to `callback`, in the app."""
-        self._listeners[request] = callback
-
-    def unsubscribe(self, request: str) -> None:
-        self._listeners.pop(request, None)
 
     # The timer.
 
     def _drain(self) -> None:
         try:
-            self._take_events()
+            self.take_events()
             self._tick()
             self.pace.measure()
         finally:
             self._timer = self.set_timer(self.pace.interval(), self._drain)
-
-    def _take_events(self) -> None:
-        events = self.trainer.events
-        if not events and not self.leave_when_done:
-            return
-        from engine.events import RunStarted, SampleDone, TokenGenerated
-
-        for _ in range(len(events)):
-            event = events.popleft()
-            if isinstance(event, TokenGenerated | SampleDone):
-                self._listeners.get(event.request, _nobody)(event)
-            if self.run_state is not None:
-                self.run_state.apply(event)
-                if isinstance(event, RunStarted):
-                    gc.freeze()  # torch's objects stay: looking at them again would be 30 ms a time
-                    if event.resumed:
-                        self._recall(self.run_state, Path(event.path))
-        if self.leave_when_done and not self.trainer.active and not events:
-            self.exit(0)
-
-    def _recall(self, run: RunState, path: Path) -> None:
-        """Put a resumed run's past before what it says from now on."""
-
-        def read() -> None:
-            from tui_lab.history import past_events
-
-            past = past_events(path)
-            self.call_from_thread(run.preload, past)
-
-        self.run_worker(read, thread=True, group="history", exit_on_error=False)
 
     def _tick(self) -> None:
         if len(self.screen_stack) != 1:

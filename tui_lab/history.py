@@ -1,29 +1,25 @@
-"""The past of a run as events, from its own files. Blocking reads: call it off the app's thread."""
+"""The past of a run that goes on in this process, folded from its own files. Blocking reads: call
+it off the app's thread.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from contextlib import suppress
-from pathlib import Path
-from typing import Any
+from engine.events import CheckpointSaved, ControlApplied, EvalDone, StepDone
+from engine.follow import Follower
+from tui_lab.state import RunState
 
-from engine.events import CheckpointSaved, ControlApplied, EvalDone, Event, StepDone, from_record
-from engine.metrics import JsonlTail, read_events
-
-KINDS = ("eval_done", "checkpoint_saved", "control_applied")
+CHARTED = (StepDone, EvalDone, CheckpointSaved, ControlApplied)
+"""What leaves something on a chart."""
 
 
-def past_events(run_path: Path) -> list[Event]:
-    """What a chart shows of the run so far: steps, evaluations, checkpoints, changes."""
-    records = [*JsonlTail(run_path / "metrics.jsonl").poll(), *read_events(run_path, KINDS)]
-    return sorted(_events(records), key=lambda event: event.step)
-
-
-def _events(
-    records: Iterable[dict[str, Any]],
-) -> Iterable[StepDone | EvalDone | CheckpointSaved | ControlApplied]:
-    for record in records:
-        with suppress(TypeError):  # a line of another version, or a broken one
-            event = from_record(record)
-            if isinstance(event, StepDone | EvalDone | CheckpointSaved | ControlApplied):
-                yield event
+def past_of(run: RunState) -> RunState:
+    """What happened before the step at which `run` was resumed."""
+    assert run.started is not None
+    past = RunState(run.config, run.name, run.smoothing)
+    past.max_steps = run.max_steps
+    follower = Follower(run.path)
+    while not follower.caught_up:
+        for event in follower.poll():
+            if isinstance(event, CHARTED) and event.step <= run.started.step:
+                past.apply(event)
+    return past

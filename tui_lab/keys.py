@@ -103,6 +103,7 @@ TRAIN_KEYS = (
 
 RUNS_KEYS = (
     Key("open", "enter", "checkpoints", "Open the checkpoints of this run", "runs", "open"),
+    Key("attach", "a", "attach", "Show this run on Train; steer it if it lives", "runs", "attach"),
     Key("mark", "space", "mark", "Mark this run, to compare it with others", "runs", "mark"),
     Key("filter", "slash", "filter", "Show only the runs with these words", "runs", "filter"),
     Key("sort", "s", "sort", "Sort by the next column", "runs", "sort"),

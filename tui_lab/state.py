@@ -6,14 +6,17 @@ The screens read it; the trainer's events, or the lines of a run's files, are al
 from __future__ import annotations
 
 import math
-from array import array
+from bisect import bisect_left
 from collections import deque
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from engine import events as ev
 from engine.config.schema import Config
+from tui_lab.series_store import Series
 
 EVENT_LINES = 500
+MOST_POINTS = 4_000
+"""Validation points and marks that are kept; beyond it every second one of the older half goes."""
 STATUSES = ("preparing", "training", "paused", "finished", "failed")
 
 
@@ -35,27 +38,15 @@ class Mark:
     kind: str
 
 
-@dataclass
-class Series:
-    """The logged steps, oldest first, one array a metric (NaN where a value is missing)."""
-
-    step: array = field(default_factory=lambda: array("d"))
-    loss: array = field(default_factory=lambda: array("d"))
-    smooth: array = field(default_factory=lambda: array("d"))
-    lr: array = field(default_factory=lambda: array("d"))
-    grad_norm: array = field(default_factory=lambda: array("d"))
-    norm_smooth: array = field(default_factory=lambda: array("d"))
-    rate: array = field(default_factory=lambda: array("d"))
-
-    def __len__(self) -> int:
-        return len(self.step)
-
-
 class RunState:
     """`apply` takes events in order and never raises; everything else is read.
 
     `smoothing`: points that the bright curve averages over; 0 derives it from the run's length.
+    `me`: who this reader is where commands are recorded; `elsewhere`: another process trains.
     """
+
+    me = "user"
+    elsewhere = False
 
     def __init__(self, config: Config | None = None, preset: str = "", smoothing: int = 0) -> None:
         self.config = config
@@ -72,8 +63,6 @@ class RunState:
         self.step = self.tokens = self.max_steps = 0
         self.epoch = 0.0
         self.last: ev.StepDone | None = None
-        self.smooth: float | None = None
-        self._norm: float | None = None
         self.evaluation: ev.EvalDone | None = None
         self.best: ev.EvalDone | None = None
         self.sample: ev.SampleDone | None = None
@@ -104,6 +93,11 @@ class RunState:
     @property
     def corpus(self) -> str:
         return self.config.data.corpus if self.config else ""
+
+    @property
+    def smooth(self) -> float | None:
+        """The newest smoothed loss."""
+        return self.series.average
 
     @property
     def seconds(self) -> float:
@@ -163,30 +157,25 @@ class RunState:
         if handler is not None:
             handler(event)
 
-    def preload(self, events: list[ev.Event]) -> None:
-        """Put the past of a resumed run (its own files' events) before what is there already."""
-        now_series, now_validation, now_marks = self.series, self.validation, self.marks
-        begin = now_series.step[0] if len(now_series) else math.inf
-        start = self.started.step if self.started else begin
-        self.series, self.validation, self.marks = Series(), [], []
-        self.smooth = self._norm = None
-        for event in events:
-            if isinstance(event, ev.StepDone) and event.step <= min(begin - 1, start):
-                self._point(event)
-            elif isinstance(event, ev.EvalDone) and event.step <= start:
-                self._score(event)
-            elif isinstance(event, ev.CheckpointSaved) and event.step <= start:
-                self._mark(event.step, "saved")
-            elif getattr(event, "command", "") == "SetLearningRate" and event.step <= start:
-                self._mark(event.step, "rate")
-        for name in ("step", "loss", "lr", "grad_norm", "rate"):
-            getattr(self.series, name).extend(getattr(now_series, name))
-        for loss, norm in zip(now_series.loss, now_series.grad_norm, strict=True):
-            self._smoothe(loss)
-            self._smoothe_norm(norm)
-        self.validation += now_validation
-        self.marks += now_marks
+    def preload(self, past: RunState) -> None:
+        """Put the past of a resumed run, folded from its files, before what is there already."""
+        now = self.series
+        self.series = past.series
+        for row in zip(now.step, now.loss, now.lr, now.grad_norm, now.rate, strict=True):
+            self.series.add(*row, self.span())
+        self.validation[:0] = past.validation
+        self.marks[:0] = past.marks
+        if past.best and (self.best is None or past.best.val_loss <= self.best.val_loss):
+            self.best = past.best
         self.version += 1
+
+    def _go_back(self, step: int) -> None:
+        """The run goes on from its checkpoint at `step`: what came after it never was."""
+        self.series.drop_from(step + 1)
+        self.validation = [point for point in self.validation if point[0] <= step]
+        self.marks = [mark for mark in self.marks if mark.step <= step]
+        if self.best is not None and self.best.step > step:
+            self.best = None
 
     # One method an event, in the order of a run's life.
 
@@ -198,7 +187,11 @@ class RunState:
         self.started, self.status = event, "training"
         self.run, self.path = event.run, event.path
         self.step, self.tokens, self.max_steps = event.step, event.tokens, event.max_steps
+        self.time = event.time  # of this process alone: a former one's clock may have been ahead
         self.begun = (event.time, event.step)
+        self.finished = self.failed = None
+        self.stopping, self.asked = False, ""
+        self._go_back(event.step)
         self.done = self.total = 0
         if self.config is None:
             self.config = _config(event.config)
@@ -246,13 +239,17 @@ class RunState:
 
     def _on_control_applied(self, event: ev.ControlApplied) -> None:
         self.asked = ""
-        by = "" if event.who == "user" else f" (by {event.who})"
+        by = "" if event.who == self.me else f" (by {event.who})"
         if event.command == "SetLearningRate":
             self._mark(event.step, "rate")
             self._log(event, "info", f"learning rate {event.before} → {event.after}{by}")
         elif event.command in ("Pause", "Resume", "Stop"):
             word = {"Pause": "paused", "Resume": "resumed", "Stop": "stopping"}[event.command]
             self._log(event, "info", f"{word} at step {event.step}{by}")
+
+    def _on_rolled_back(self, event: ev.RolledBack) -> None:
+        self._go_back(event.step)
+        self._log(event, "warning", f"back to step {event.step}: {event.reason}")
 
     def _on_paused(self, event: ev.Paused) -> None:
         self.status, self.step = "paused", event.step
@@ -278,38 +275,16 @@ class RunState:
         self._log(event, "error", event.title)
 
     def _point(self, event: ev.StepDone) -> None:
-        series = self.series
-        series.step.append(event.step)
-        series.loss.append(event.loss)
-        series.lr.append(event.lr)
-        series.grad_norm.append(event.grad_norm)
-        series.rate.append(event.tokens_per_second)
-        self._smoothe(event.loss)
-        self._smoothe_norm(event.grad_norm)
-
-    def _smoothe(self, loss: float) -> None:
-        """A running mean that becomes exponential once `span` points are in; NaN is a gap."""
-        self.smooth = self._averaged(self.smooth, loss, len(self.series.smooth))
-        self.series.smooth.append(self.smooth if math.isfinite(loss) else math.nan)
-
-    def _smoothe_norm(self, norm: float) -> None:
-        self._norm = self._averaged(self._norm, norm, len(self.series.norm_smooth))
-        self.series.norm_smooth.append(self._norm if math.isfinite(norm) else math.nan)
-
-    def _averaged(self, before: float | None, value: float, count: int) -> float | None:
-        """An exponential mean over an eighth of the points so far, up to `span`; NaN is left out.
-
-        Early on the loss falls by the step, and a longer mean would only show the past.
-        """
-        if not math.isfinite(value):
-            return before
-        weight = max(1.0 / (1.0 + count / 8), 2.0 / (self.span() + 1))
-        return value if before is None else before + weight * (value - before)
+        self.series.add(
+            event.step, event.loss, event.lr, event.grad_norm, event.tokens_per_second, self.span()
+        )
 
     def _score(self, event: ev.EvalDone) -> None:
         self.evaluation = event
         if math.isfinite(event.val_loss):
+            del self.validation[bisect_left(self.validation, (event.step,)) :]
             self.validation.append((event.step, event.val_loss))
+            _bound(self.validation)
             if self.best is None or event.val_loss < self.best.val_loss:
                 self.best = event
 
@@ -317,9 +292,16 @@ class RunState:
         mark = Mark(step, kind)
         if mark not in self.marks[-3:]:
             self.marks.append(mark)
+            _bound(self.marks)
 
     def _log(self, event: ev.Event, level: str, text: str) -> None:
         self.lines.append(Line(event.time, getattr(event, "step", self.step), level, text))
+
+
+def _bound(items: list) -> None:
+    """Thin the older half of a list that has become too long."""
+    if len(items) > MOST_POINTS:
+        del items[1 : len(items) // 2 : 2]
 
 
 def _config(text: str) -> Config | None:

@@ -97,7 +97,11 @@ def test_the_past_of_a_resumed_run_goes_before_its_present_once():
     for step in range(201, 301):
         run.apply(fakes.step_done(told, step, fakes.NOON))
     # The files hold lines beyond the checkpoint too: the crashed attempt's. They are not shown.
-    past = [event for event in fakes.history(told, 230) if hasattr(event, "loss")]
+    past = RunState(told)
+    past.max_steps = run.max_steps
+    for event in fakes.history(told, 230):
+        if isinstance(event, events.StepDone) and event.step <= 200:
+            past.apply(event)
     run.preload(past)
     assert list(run.series.step) == list(range(1, 301))
     assert list(run.series.loss) == list(whole.series.loss)

@@ -11,6 +11,7 @@ from typing import Annotated
 import typer
 
 from tui_lab.cli import (
+    attach,
     checkpoints,
     config,
     corpus,
@@ -67,6 +68,7 @@ def main(
 
 
 train.register(app)
+attach.register(app)
 generate.register(app)
 runs.register(app)
 app.add_typer(checkpoints.app, name="checkpoints", help="List, inspect, verify, delete.")

@@ -206,7 +206,7 @@ class ConsoleScreen(LabScreen):
             self._begin(again(chosen, self._count + 1, self._request(), self._clock()))
 
     def _request(self) -> str:
-        return f"console-{id(self):x}-{self._count + 1}"
+        return f"console-{secrets.token_hex(8)}"  # other processes may ask the same run
 
     def _new(self, source: Source, prompt: str, params: SamplingParams) -> Generation:
         return Generation(

@@ -34,7 +34,7 @@ class Source:
     detail: str = ""
 
 
-LIVE = Source(None, "live weights", "of the run that trains in this app")
+LIVE = Source(None, "live weights", "of the run on the Train screen")
 
 
 def describe(info) -> Source:

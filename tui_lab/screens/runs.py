@@ -273,6 +273,19 @@ class RunsScreen(LookingScreen):
             return
         self.lab_app.open_console(run.name)
 
+    def action_attach(self) -> None:
+        """Show the run on the Train screen: the one of this app as it is, others by their files."""
+        run, app = self.selected, self.lab_app
+        if run is None:
+            return
+        if app.run_state is not None and app.run_state.path == str(run.path):
+            app.go("train")
+            return
+        try:
+            app.attach(run.path)
+        except EngineError as error:
+            app.show_error(error)
+
     def action_resume(self) -> None:
         if self.selected is not None:
             self.run_worker(partial(self._resume, self.selected), exclusive=True, group="ask")

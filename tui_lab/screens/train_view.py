@@ -23,9 +23,13 @@ RECENT_LEAST = 100
 def heading(run: RunState, width: int, unicode: bool) -> list[Piece]:
     """The run's name on the left; on the right its phase or its progress."""
     dot = " · " if unicode else " - "
-    names = [run.name] if run.corpus in run.name else [run.name, run.corpus]
+    told = run.corpus in run.name or (run.elsewhere and width < 100)
+    names = [run.name] if told else [run.name, run.corpus]
     left: list[Piece] = [(f" {dot.join(name for name in names if name)}", "bright")]
-    if run.started and width >= 100:
+    if run.elsewhere:
+        place = f"{dot}{run.started.host}{dot}{run.started.pid}" if run.started else ""
+        left.append((f"{dot}attached{place if width >= 100 else ''}", "warning"))
+    elif run.started and width >= 100:
         params = f"{fmt.count(run.started.n_parameters)} parameters"
         left.append((f"{dot}{params}{dot}{run.started.device} {run.started.precision}", "muted"))
     right = _phase(run, unicode) if run.live else _ended(run)

@@ -32,5 +32,9 @@ def status_pieces(
             pieces.append((f"  {percent(run.progress)}", "text"))
             if (eta := run.eta) is not None:
                 pieces.append((f"  {duration(eta)} left", "muted"))
+        if run.elsewhere and not short:
+            pieces.append(("  attached", "muted"))
+            if run.started:
+                pieces.append((f" {run.started.host} {run.started.pid}", "muted"))
     pieces.append((f"   UI {ui_share * 100:.1f} %", "muted"))
     return pieces

@@ -27,9 +27,12 @@ from tui_lab.widgets.slider import SeedField, Slider
 class FakeTrainer:
     """The app's training thread, as far as live sampling goes."""
 
+    elsewhere = False
+
     def __init__(self) -> None:
         self.active, self.paused = True, False
         self.events: list = []
+        self.errors: list = []
         self.commands: list = []
 
     def put(self, command, who="user") -> None:
