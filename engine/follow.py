@@ -23,6 +23,7 @@ from engine.config import Config, load_file, to_toml
 from engine.errors import CheckpointError, ConfigError
 from engine.events import (
     DeviceStats,
+    EvalDone,
     EvalProgress,
     Event,
     Failed,
@@ -80,7 +81,11 @@ class Follower:
         found = list(self._in_order())
         self.caught_up = self._events.done and self._metrics.done
         if self.caught_up:
-            found = [*self._passing_events(), *found, *self._last_word(found)]
+            now = self._passing_events()
+            # The status may still tell of an evaluation whose end has just been read.
+            scored = any(isinstance(event, EvalDone) for event in found)
+            found = [*now, *found] if scored else [*found, *now]
+            found += self._last_word(found)
         if found and not self._started and not isinstance(found[0], RunStarted):
             found.insert(0, self._introduction())
         self._started = self._started or bool(found)
@@ -112,11 +117,10 @@ class Follower:
     def _passing_events(self) -> list[Event]:
         """What is true now and stands in no history."""
         status, step = self.status, self.status.step
-        phase = status.phase
-        if self.state not in ("running", "paused"):
-            phase = self.state if self.state == "stalled" else ""
-            if self.state == "unknown" and status.state in ACTIVE:
-                phase = "silent"
+        # Of a run on another host that is not heard of, the last that it said may not hold.
+        phase = {"stalled": "stalled", "unknown": "silent"}.get(self.state, status.phase)
+        if status.state not in ACTIVE or self.state == "crashed":
+            return []
         now = (phase, status.phase_done, status.phase_total, status.used_bytes, status.updated)
         if now == self._passing or phase == "loading":
             return []

@@ -80,7 +80,7 @@ class Conversation:
             self._port.subscribe(generation.request, self._live_event)
             self._port.trainer.put(Sample(generation.prompt, generation.params, generation.request))
         else:
-            raise InputError("no run is training on the Train screen", "ctrl+o chooses a checkpoint")
+            raise InputError("no run is training or attached to", "ctrl+o chooses a checkpoint")
         self.current = generation
 
     def cancel(self) -> Generation | None:

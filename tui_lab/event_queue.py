@@ -29,14 +29,14 @@ class EventQueue(deque["Event"]):
 
     def append(self, event: Event) -> None:
         with self._lock:
+            if len(self) < MOST // 4:
+                self._every = 1
             if event.name == "step_done":
                 self._steps += 1
                 if self._steps % self._every:
                     return
             super().append(event)
-            if len(self) < MOST // 4:
-                self._every = 1
-            elif len(self) > MOST:
+            if len(self) > MOST:
                 self._thin()
 
     def popleft(self) -> Event:

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from engine.series import decimate, smooth
+from engine.series import decimate, merged, smooth
 
 
 def test_every_spike_survives() -> None:
@@ -67,3 +67,37 @@ def test_what_is_not_finite_poisons_nothing() -> None:
     assert result[~gaps] == pytest.approx(smooth(y, 0.9))
     assert np.isnan(smooth(np.full(3, np.nan))).all()
     assert len(smooth(np.array([]))) == 0
+
+
+@given(
+    st.integers(4, 9),
+    st.integers(1, 12),
+    st.integers(1, 3),
+    st.randoms(use_true_random=False),
+)
+@settings(max_examples=60, deadline=None)
+def test_merged_neighbours_keep_their_extremes_and_their_gaps(size, groups, columns, random):
+    values = [
+        [
+            random.choice([random.uniform(-5, 5)] * 4 + [np.nan, np.inf])
+            for _ in range(size * groups)
+        ]
+        for _ in range(columns)
+    ]
+    x, rows = np.arange(size * groups, dtype=np.float64), np.array(values)
+    x2, rows2 = merged(x, rows, size)
+    assert np.all(np.diff(x2) > 0)
+    assert len(x2) <= 3 * groups
+    group = (x2 // size).astype(int)
+    for row, row2 in zip(rows, rows2, strict=True):
+        for number in range(groups):
+            before, after = row[number * size : (number + 1) * size], row2[group == number]
+            finite, finite2 = before[np.isfinite(before)], after[np.isfinite(after)]
+            assert (len(finite) < len(before)) == (len(finite2) < len(after)), "a gap stays a gap"
+            if len(finite):
+                assert (finite.min(), finite.max()) == (finite2.min(), finite2.max())
+
+
+def test_only_whole_groups_are_merged() -> None:
+    with pytest.raises(ValueError, match="whole groups"):
+        merged(np.arange(9.0), np.zeros((1, 9)), 4)
