@@ -1,14 +1,19 @@
-"""`tui-lab train`: start or resume a run without the app."""
+"""`tui-lab train`: start or resume a run without the app, here or in the background."""
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+import sys
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from engine.config.load import parse_assignments
 from engine.errors import InputError
 from tui_lab.cli.common import current_lab
+
+if TYPE_CHECKING:
+    from engine.lab import Lab
+    from engine.resuming import Resumption
 
 DEFAULT_PRESET = "micro"
 
@@ -22,6 +27,7 @@ SHORTHANDS = {
     "eval_every": "train.eval_every",
     "device": "train.device",
     "seed": "train.seed",
+    "on_nan": "train.on_nan",
 }
 """Flags that are short for a configuration field."""
 
@@ -53,11 +59,21 @@ def train(
     ] = None,
     device: Annotated[str | None, typer.Option(help="auto, cuda, cuda:1, mps or cpu.")] = None,
     seed: Annotated[int | None, typer.Option(help="Of weights, data order, dropout.")] = None,
+    on_nan: Annotated[
+        str | None,
+        typer.Option(help="After updates that are not finite: pause, stop, skip or rollback."),
+    ] = None,
     set_: Annotated[
         list[str] | None,
         typer.Option("--set", help="Any field: section.field=value (repeatable)."),
     ] = None,
     name: Annotated[str | None, typer.Option(help="Name of the run's folder.")] = None,
+    yes: Annotated[
+        bool, typer.Option("--yes", "-y", help="Resume a changed configuration without asking.")
+    ] = False,
+    detach: Annotated[
+        bool, typer.Option("--detach", help="Train in the background, and return once it runs.")
+    ] = False,
     json: Annotated[bool, typer.Option("--json", help="One JSON object a line.")] = False,
     sample: Annotated[
         bool, typer.Option("--sample/--no-sample", help="Show the samples drawn on the way.")
@@ -74,6 +90,7 @@ def train(
         "eval_every": eval_every,
         "device": device,
         "seed": seed,
+        "on_nan": on_nan,
     }
     overrides: dict[str, Any] = {
         SHORTHANDS[key]: value for key, value in given.items() if value is not None
@@ -83,8 +100,10 @@ def train(
     overrides |= parse_assignments(set_ or [])
     lab = current_lab()
 
+    from tui_lab.cli import detach as background
     from tui_lab.headless import make_listener, run_headless
 
+    taken: Resumption | None = None
     if resume is not None:
         if config is not None or name is not None:
             raise InputError(
@@ -92,10 +111,12 @@ def train(
                 "leave out --config and --name; change single fields with --set",
             )
 
+        resumption = taken = _take(lab, resume, overrides, yes=yes)
+
         def work(emit: Any, inbox: Any) -> Any:
             from engine.session import resume_training
 
-            return resume_training(lab, resume, overrides=overrides, emit=emit, inbox=inbox)
+            return resume_training(lab, resumption, emit=emit, inbox=inbox)
 
     else:
         from engine.config import resolve
@@ -110,5 +131,40 @@ def train(
 
             return run_training(lab, resolved, name=name, preset=preset, emit=emit, inbox=inbox)
 
+    if detach:
+        # All that can be refused here has been, and a difference has been confirmed.
+        arguments = [argument for argument in sys.argv[1:] if argument != "--detach"]
+        if taken is not None:
+            taken.folder.close()  # for the process that is to train in it
+            arguments.append("--yes")
+        background.start(arguments, as_json=json)
+        return
+    if background.wanted():
+        with background.reporting() as reporter:
+            raise typer.Exit(run_headless(work, reporter))
     listener = make_listener(as_json=json, show_samples=sample)
     raise typer.Exit(run_headless(work, listener))
+
+
+def _take(lab: Lab, reference: str, overrides: dict[str, Any], *, yes: bool) -> Resumption:
+    """The run to go on with. What is different from its checkpoint is shown and confirmed: asked
+    on a terminal; without one, this command's own flags are confirmation enough, and an edited
+    config.toml needs `--yes`. Raises InputError when the answer is no.
+    """
+    from engine.resuming import describe, open_resumption
+    from tui_lab.cli.common import confirm, note
+
+    taken = open_resumption(lab, reference, overrides)
+    if taken.differences:
+        note(f"run '{taken.info.run}' goes on from step {taken.info.step:,} with another setting:")
+        for line in describe(taken.differences):
+            note(f"  {line}")
+        edited = [key for key, _, _ in taken.differences if key not in overrides]
+        asked = edited or sys.stdin.isatty()
+        if asked and not confirm("Go on with it?", yes=yes):
+            taken.folder.close()
+            raise InputError(
+                "not resumed: its configuration is not the checkpoint's",
+                f"put config.toml back ({', '.join(edited)})" if edited else "",
+            )
+    return taken

@@ -101,3 +101,26 @@ def test_debug_shows_the_traceback(small_lab: Lab) -> None:
 def test_a_lab_that_is_not_there_is_refused(tmp_path: Path) -> None:
     done = tui_lab(tmp_path / "absent", "runs")
     assert done.returncode == 2 and "tui-lab init" in done.stderr
+
+
+def test_a_changed_configuration_is_shown_and_confirmed_before_a_run_goes_on(
+    small_lab: Lab,
+) -> None:
+    """Flags are their own confirmation where nobody can be asked; an edited file needs --yes."""
+    assert tui_lab(small_lab.root, "train", *TINY, "--max-steps", "5").returncode == 0
+    resume = ("train", "--resume", "micro-small", "--max-steps")
+    flags = tui_lab(small_lab.root, *resume, "8", "--lr", "5e-4")
+    assert flags.returncode == 0
+    shown = flags.stderr.splitlines()
+    assert "goes on from step 5 with another setting" in shown[0]
+    assert shown[1:] == ["  optimizer.lr: 0.002 → 0.0005", "  train.max_steps: 5 → 8"]
+
+    path = small_lab.checkpoints / "micro-small" / "config.toml"
+    path.write_text(path.read_text().replace("clip = 1.0", "clip = 0.25"))
+    refused = tui_lab(small_lab.root, *resume, "12")
+    assert refused.returncode == 2 and "optimizer.clip: 1 → 0.25" in refused.stderr
+    assert "put config.toml back (optimizer.clip)" in refused.stderr
+    taken = tui_lab(small_lab.root, *resume, "12", "--yes", "--on-nan", "stop", "--json")
+    assert taken.returncode == 0
+    assert json.loads(taken.stdout.splitlines()[-1])["step"] == 12
+    assert 'on_nan = "stop"' in path.read_text() and "clip = 0.25" in path.read_text()
