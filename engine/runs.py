@@ -27,7 +27,7 @@ from engine.lab import Lab
 from engine.metrics import MetricsTail, read_events, read_metrics
 from engine.run_lock import RunBusy, RunLock
 from engine.run_writer import RunWriter
-from engine.status import judged, read_status
+from engine.status import ACTIVE, judged, read_status, seconds_since
 
 __all__ = [
     "MetricsTail",
@@ -136,8 +136,11 @@ def _make_free(parent: Path, name: str) -> Path:
 class RunSummary:
     """One row of the table of runs, from small files alone.
 
-    `status`: running, paused, finished, stopped, failed, crashed (its process is gone without a
-    last word) or unknown. `own`: False for a run that ships with the program.
+    `status`: running, paused, stalled (its loop has been still for long), finished, stopped,
+    failed, crashed (its process is gone without a last word) or unknown. `own`: False for a run
+    that ships with the program. What follows `error` is told by the process that last had the run:
+    what it does, seconds a step, since when (epoch). `still`: for how many seconds the loop of an
+    active run has done nothing.
     """
 
     name: str
@@ -164,6 +167,12 @@ class RunSummary:
     host: str
     updated: float
     error: str
+    phase: str = ""
+    phase_done: int = 0
+    phase_total: int = 0
+    step_seconds: float = 0.0
+    since: float = 0.0
+    still: float = 0.0
 
     def config(self) -> Config:
         """The run's configuration. Raises ConfigError when the file is absent or broken."""
@@ -194,6 +203,7 @@ def summarise(path: Path, *, own: bool = True) -> RunSummary:
         return value if isinstance(value, str) else ""
 
     status = read_status(path)
+    word = judged(status)
     return RunSummary(
         name=path.name,
         path=path,
@@ -201,7 +211,7 @@ def summarise(path: Path, *, own: bool = True) -> RunSummary:
         title=text("title"),
         preset=text("preset"),
         corpus=text("corpus"),
-        status=judged(status),
+        status=word,
         step=status.step,
         max_steps=status.max_steps,
         tokens=status.tokens,
@@ -219,6 +229,12 @@ def summarise(path: Path, *, own: bool = True) -> RunSummary:
         host=status.host,
         updated=status.updated,
         error=status.error,
+        phase=status.phase,
+        phase_done=status.phase_done,
+        phase_total=status.phase_total,
+        step_seconds=status.step_seconds,
+        since=status.since,
+        still=seconds_since(status.advanced) if word in ACTIVE and status.advanced else 0.0,
     )
 
 

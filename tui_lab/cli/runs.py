@@ -1,8 +1,11 @@
-"""`tui-lab runs`: every run of the lab in one table. Knows no torch, and reads small files only."""
+"""`tui-lab runs`: every run of the lab in one table; of those alive also where, since when, what
+they do and how fast. Knows no torch, and reads small files only."""
 
 from __future__ import annotations
 
-import time
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -26,24 +29,34 @@ SORTS = {
     "params": lambda run: -run.n_parameters,
     "size": lambda run: -run.bytes,
 }
-_WIDE = ("tokens", "time", "params", "saved", "size")  # left out where there is no room
-_GLYPHS = {"running": "●", "paused": "‖", "finished": "✓", "failed": "✗", "crashed": "✗"}
+_GLYPHS = {
+    "running": "●",
+    "paused": "‖",
+    "stalled": "!",
+    "finished": "✓",
+    "failed": "✗",
+    "crashed": "✗",
+}
 
 
 def register(app: typer.Typer) -> None:
-    app.command("runs", help="List all runs: status, step, losses, size.")(runs)
+    app.command("runs", help="List all runs: status, step, losses, size; where one is alive.")(runs)
 
 
 def runs(
     filter: Annotated[
         str, typer.Option("--filter", "-f", help="Only runs with this in name, preset or corpus.")
     ] = "",
+    alive: Annotated[
+        bool, typer.Option("--alive", "-a", help="Only runs that a process has right now.")
+    ] = False,
     sort: Annotated[str, typer.Option(help=f"One of {', '.join(SORTS)}.")] = "age",
     plot: Annotated[bool, typer.Option("--plot", help="Draw their loss curves as text.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object a run.")] = False,
 ) -> None:
     """List all runs, the newest first."""
     from engine.runs import list_runs
+    from engine.status import ACTIVE
 
     if sort not in SORTS:
         raise InputError(f"cannot sort by '{sort}'", did_you_mean(sort, SORTS))
@@ -53,6 +66,7 @@ def runs(
         run
         for run in found
         if any(wanted in text.lower() for text in (run.name, run.preset, run.corpus, run.status))
+        and (run.status in ACTIVE or not alive)
     ]
     if as_json:
         for run in found:
@@ -63,6 +77,8 @@ def runs(
             _plot(found)
     elif filter:
         common.note(f"no run matches '{filter}'")
+    elif alive:
+        common.note("no run is alive: tui-lab train --detach starts one")
     else:
         common.note("no runs yet: tui-lab train makes one")
 
@@ -79,26 +95,88 @@ def as_record(run: RunSummary) -> dict[str, Any]:
     }
 
 
+def _progress(run: RunSummary) -> str:
+    step = format.thousands(run.step)
+    return f"{step} / {format.thousands(run.max_steps)}" if run.max_steps else step
+
+
+def _status(run: RunSummary) -> str:
+    silence = f" {format.ago(run.still)}" if run.status == "stalled" else ""
+    return f"{_GLYPHS.get(run.status, '·')} {run.status}{silence}"
+
+
+def _phase(run: RunSummary) -> str:
+    share = f" {format.percent(run.phase_done / run.phase_total)}" if run.phase_total else ""
+    return (run.phase or "–") + share
+
+
+def _since(when: float) -> float:
+    from engine.status import seconds_since
+
+    return seconds_since(when)
+
+
+@dataclass(frozen=True)
+class _Column:
+    """`rank`: the higher, the sooner it is left out where there is no room; 0 always stays."""
+
+    header: str
+    rank: int
+    show: Callable[[RunSummary], str]
+    number: bool = True
+
+
+_COLUMNS = (
+    _Column("name", 0, lambda run: run.name if run.own else f"{run.name} (shipped)", number=False),
+    _Column("status", 0, _status, number=False),
+    _Column("step", 0, _progress),
+    _Column("loss", 3, lambda run: format.number(run.loss, 3)),
+    _Column("val loss", 5, lambda run: format.number(run.val_loss, 3)),
+    _Column("tokens", 9, lambda run: format.count(run.tokens)),
+    _Column("time", 8, lambda run: format.duration(run.seconds) if run.seconds else "–"),
+    _Column("params", 7, lambda run: format.count(run.n_parameters) if run.n_parameters else "–"),
+    _Column("age", 6, lambda run: format.ago(_since(run.created)) if run.created else "–"),
+    _Column("saved", 11, lambda run: str(run.n_checkpoints)),
+    _Column("size", 10, lambda run: format.size(run.bytes)),
+)
+
+_ALIVE = (
+    _Column("phase", 2, _phase, number=False),
+    _Column("a step", 2, lambda run: format.duration(run.step_seconds or math.inf)),
+    _Column("since", 1, lambda run: f"{format.ago(_since(run.since))} ago" if run.since else "–"),
+    _Column("process", 1, lambda run: f"{run.pid} on {run.host}", number=False),
+)
+"""What only a living run has."""
+
+
 def _table(found: list[RunSummary]) -> None:
-    """All columns where there is room (or no terminal); the essential ones at 80 columns."""
-    cells: list[tuple[str, bool, Any]] = [  # header, whether a number, how to show it
-        ("name", False, lambda run: run.name if run.own else f"{run.name} (shipped)"),
-        ("status", False, lambda run: f"{_GLYPHS.get(run.status, '·')} {run.status}"),
-        ("step", True, _progress),
-        ("loss", True, lambda run: format.number(run.loss, 3)),
-        ("val loss", True, lambda run: format.number(run.val_loss, 3)),
-        ("tokens", True, lambda run: format.count(run.tokens)),
-        ("time", True, lambda run: format.duration(run.seconds) if run.seconds else "–"),
-        ("params", True, lambda run: format.count(run.n_parameters) if run.n_parameters else "–"),
-        ("age", True, lambda run: format.ago(time.time() - run.created) if run.created else "–"),
-        ("saved", True, lambda run: str(run.n_checkpoints)),
-        ("size", True, lambda run: format.size(run.bytes)),
-    ]
-    if common.on_terminal() and common.console().width < 110:
-        cells = [cell for cell in cells if cell[0] not in _WIDE]
-    rows = [[show(run) for _, _, show in cells] for run in found]
-    right = [index for index, (_, number, _) in enumerate(cells) if number]
-    common.table([header for header, _, _ in cells], rows, right=right)
+    """All columns where there is room (or no terminal); the essential ones elsewhere."""
+    from engine.status import ACTIVE
+
+    columns = list(_COLUMNS)
+    if any(run.status in ACTIVE for run in found):
+        columns[2:2] = [
+            replace(
+                column,
+                show=lambda run, show=column.show: show(run) if run.status in ACTIVE else "–",
+            )
+            for column in _ALIVE
+        ]
+    cells = [[column.header, *(column.show(run) for run in found)] for column in columns]
+    if common.on_terminal():
+        _leave_out(columns, cells, common.console().width)
+    right = [index for index, column in enumerate(columns) if column.number]
+    headers, *rows = zip(*cells, strict=True)
+    common.table(headers, rows, right=right)
+
+
+def _leave_out(columns: list[_Column], cells: list[list[str]], width: int) -> None:
+    """Take out what ranks lowest, until the rest fits; both lists are changed."""
+    while sum(max(map(len, column)) + 3 for column in cells) > width:
+        worst = max(range(len(columns)), key=lambda index: columns[index].rank)
+        if columns[worst].rank == 0:
+            return
+        del columns[worst], cells[worst]
 
 
 def _plot(found: list[RunSummary]) -> None:
@@ -114,11 +192,6 @@ def _plot(found: list[RunSummary]) -> None:
     typer.echo(chart, color=colour)
     if len(found) > MOST:
         common.note(f"drawn: the first {MOST} of {len(found)}; --filter and --sort choose")
-
-
-def _progress(run: RunSummary) -> str:
-    step = format.thousands(run.step)
-    return f"{step} / {format.thousands(run.max_steps)}" if run.max_steps else step
 
 
 def _lowest_first(loss: float | None) -> float:

@@ -17,6 +17,7 @@ from textual.containers import Horizontal, Vertical
 from textual.content import Content
 
 from engine.errors import CheckpointError, EngineError
+from engine.status import ACTIVE
 from engine.text import visible
 from tui_lab.format import size, thousands
 from tui_lab.keys import bindings
@@ -312,7 +313,7 @@ class RunsScreen(LookingScreen):
             raise CheckpointError(
                 f"'{run.name}' ships with tui-lab and cannot be {done}", "runs of your own can be"
             )
-        if run.status in runs_rows.ACTIVE:
+        if run.status in ACTIVE:
             raise CheckpointError(
                 f"'{run.name}' is {run.status} (process {run.pid} on {run.host})",
                 f"stop it first; then it can be {done}",

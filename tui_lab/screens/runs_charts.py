@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from rich.cells import cell_len
 
+from engine.status import ACTIVE
 from tui_lab.comparison import Curve, differences
 from tui_lab.format import ago, count, duration, number, size, thousands
 from tui_lab.widgets.overlay import Line, OverlayPlot, letters_legend, plot_of
@@ -136,7 +137,7 @@ def describe(run: RunSummary, now: float) -> list[TextLine]:
         fact("on disk", f"{size(run.bytes)}, {run.n_checkpoints} checkpoints"),
         fact("folder", f"checkpoints/{run.name}" if run.own else str(run.path)),
     ]
-    if run.status in ("running", "paused") and run.pid:
+    if run.status in ACTIVE and run.pid:
         lines.insert(2, fact("process", f"{run.pid} on {run.host}"))
     if run.error:
         lines.insert(2, fact("error", (run.error, "bad")))

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 STATUS = {
     "running": ("●", "good"),
     "paused": ("‖", "warn"),
+    "stalled": ("!", "warn"),
     "finished": ("✓", ""),
     "stopped": ("■", ""),
     "failed": ("✗", "bad"),
@@ -21,8 +22,6 @@ STATUS = {
     "unknown": ("?", "muted"),
 }
 """Glyph and tone of each status; the word always stands beside the glyph."""
-
-ACTIVE = ("running", "paused")
 
 COLUMNS = (
     Column("mark", ""),
