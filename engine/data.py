@@ -1,6 +1,6 @@
-"""From token shards to batches: memory-mapped streams, the split, sliding windows, their order.
+"""From a stream of tokens to batches: the split, sliding windows, their order.
 
-Knows nothing of text, models or torch: tokens come as files of integers and leave as int64 arrays.
+Knows nothing of text, models or torch, nor of where the stream is kept: arrays of int64 come out.
 The order of training is a pure function of (seed, epoch, index), so that a run can stop anywhere
 and go on with the very next batch from three stored numbers.
 
@@ -10,99 +10,23 @@ Shapes: B batch, T context length.
 from __future__ import annotations
 
 import hashlib
-import mmap
+from bisect import bisect_left
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.lib.stride_tricks import as_strided
 
 from engine.errors import CorpusError
+from engine.stream import TokenStream
 
 ORDER_BLOCK = 1024  # window indices permuted at once: numpy's cost a call is shared by many batches
-
-
-def map_file(path: Path, dtype: np.dtype | str, *, random: bool = False) -> np.ndarray:
-    """The file as a read-only array that lives on disk. `random`: reading jumps about in it.
-
-    Random windows through a plain map make the kernel read ahead for nothing: 29.5 MB for the
-    25 kB of a batch on a cold file. Raises OSError.
-    """
-    with path.open("rb") as file:
-        if path.stat().st_size == 0:
-            return np.empty(0, dtype)
-        view = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
-    if random and hasattr(mmap, "MADV_RANDOM"):
-        view.madvise(mmap.MADV_RANDOM)
-    return np.frombuffer(view, dtype)
-
-
-class TokenStream:
-    """The tokens of several arrays (usually mapped shards) as if they were one."""
-
-    def __init__(self, shards: Sequence[np.ndarray]) -> None:
-        self._shards = [shard for shard in shards if len(shard)]
-        self._offsets = np.cumsum([0, *(len(shard) for shard in self._shards)])
-
-    @classmethod
-    def from_files(cls, paths: Sequence[Path], dtype: np.dtype | str) -> TokenStream:
-        """Raises OSError when a shard cannot be opened."""
-        return cls([map_file(path, dtype, random=True) for path in paths])
-
-    def __len__(self) -> int:
-        return int(self._offsets[-1])
-
-    def slice(self, start: int, stop: int) -> np.ndarray:
-        """Tokens `start` to `stop` as int64; bounds beyond the ends are cut, as in a list."""
-        start, stop = max(start, 0), min(stop, len(self))
-        if stop <= start:
-            return np.empty(0, np.int64)
-        first = int(np.searchsorted(self._offsets, start, "right")) - 1
-        last = int(np.searchsorted(self._offsets, stop, "left"))
-        parts = [
-            shard[max(start - begin, 0) : stop - begin]
-            for shard, begin in zip(
-                self._shards[first:last], self._offsets[first:last].tolist(), strict=True
-            )
-        ]
-        return np.concatenate(parts, dtype=np.int64)
-
-    def gather(self, starts: np.ndarray, length: int) -> np.ndarray:
-        """Windows of `length` tokens at `starts`: (len(starts), length) int64.
-
-        Raises IndexError when a window does not lie within the stream.
-        """
-        starts = np.asarray(starts, np.int64)
-        if not starts.size:
-            return np.empty((0, length), np.int64)
-        if starts.min() < 0 or starts.max() + length > len(self):
-            raise IndexError(f"a window of {length} tokens leaves a stream of {len(self)}")
-        if len(self._shards) == 1:
-            return _rows(self._shards[0], starts, length)
-        owner = np.searchsorted(self._offsets, starts, "right") - 1
-        inside = starts + length <= self._offsets[owner + 1]
-        out = np.empty((len(starts), length), np.int64)
-        for index in np.unique(owner[inside]):
-            rows = np.flatnonzero(inside & (owner == index))
-            out[rows] = _rows(self._shards[index], starts[rows] - self._offsets[index], length)
-        for row in np.flatnonzero(~inside):
-            out[row] = self.slice(int(starts[row]), int(starts[row]) + length)
-        return out
-
-
-def _rows(shard: np.ndarray, starts: np.ndarray, length: int) -> np.ndarray:
-    """One indexed gather over a view whose row i is shard[i : i + length]: it copies whole rows."""
-    step = shard.itemsize
-    view = as_strided(shard, (len(shard) - length + 1, length), (step, step), writeable=False)
-    return view[starts].astype(np.int64)
 
 
 def split(
     n_tokens: int,
     val_fraction: float,
     context: int,
-    document_starts: np.ndarray | None = None,
+    document_starts: TokenStream | np.ndarray | None = None,
 ) -> int:
     """The index where the validation part begins; the training part is everything before it.
 
@@ -126,9 +50,10 @@ def split(
             else "no context fits: take a larger corpus, or another data.val_fraction",
         )
     if val_fraction > 0 and document_starts is not None and len(document_starts) > 1:
-        after = int(np.searchsorted(document_starts, cut))
-        near = document_starts[max(after - 1, 0) : after + 1].astype(np.int64)
-        start = int(near[np.abs(near - cut).argmin()])
+        # Halving reads a few of them only: there may be more starts than memory holds.
+        after = bisect_left(document_starts, cut)
+        near = range(max(after - 1, 0), min(after + 1, len(document_starts)))
+        start = min((int(document_starts[i]) for i in near), key=lambda begin: abs(begin - cut))
         fits = context < start < n_tokens - context
         if fits and abs(start - cut) <= (n_tokens - cut) // 2:
             return start

@@ -116,7 +116,7 @@ def _token_values(
     lab: Lab, corpus: str, tokenizer: Tokenizer, progress: Progress | None
 ) -> dict[str, object]:
     prepared = prepare(lab, corpus, tokenizer, progress=progress)
-    stream = prepared.tokens()
+    stream = prepared.peek()
     counts = np.zeros(tokenizer.vocab_size, np.int64)
     for start in range(0, len(stream), COUNTED):
         tokens = stream.slice(start, start + COUNTED)
@@ -149,7 +149,7 @@ def preview(
     stop = start + count
     prepared = find_prepared(lab, corpus, tokenizer)
     if prepared is not None:
-        total, tokens = prepared.n_tokens, prepared.tokens().slice(start, stop)
+        total, tokens = prepared.n_tokens, prepared.peek().slice(start, stop)
     else:
         tokens = _first_tokens(find_corpus(lab, corpus), tokenizer, stop)
         total, tokens = len(tokens), tokens[max(start, 0) : stop]

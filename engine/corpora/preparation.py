@@ -3,7 +3,8 @@
 Memory stays flat however large the corpus is: text is read in blocks, cut where the tokenizer says
 that a cut changes nothing, encoded by a few threads (tiktoken releases the interpreter's lock) and
 written in order, so that the result does not depend on how many there are. A folder is built under
-a temporary name and renamed: one that is there is whole.
+a temporary name and renamed: one that is there is whole, until somebody changes it, which is looked
+for before it is used.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ import tempfile
 from collections import deque
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -27,14 +29,28 @@ from engine import atomic
 from engine.corpora import interpreter
 from engine.corpora.digest import Progress, corpus_digest, source_stamps
 from engine.corpora.registry import CorpusEntry, find_corpus
-from engine.corpora.shards import FORMAT, SHARD_TOKENS, Prepared, ShardWriter, open_prepared
+from engine.corpora.shards import (
+    FORMAT,
+    MANIFEST,
+    SHARD_TOKENS,
+    Prepared,
+    ShardWriter,
+    open_prepared,
+)
 from engine.corpora.sources import OnBytes, Piece, pieces
 from engine.errors import CorpusError
 from engine.lab import Lab
+from engine.plain_file import open_to_write
 
 if TYPE_CHECKING:
     from engine.tokenizers import Tokenizer
 
+try:
+    import fcntl
+except ImportError:  # not POSIX
+    fcntl = None  # type: ignore[assignment]
+
+LOCK = ".lock"
 CHUNK = 1 << 20  # characters encoded at once: long enough to share overheads, short enough to hold
 
 
@@ -60,8 +76,13 @@ def prepare(
     progress: Progress | None = None,
     workers: int | None = None,
     shard_tokens: int = SHARD_TOKENS,
+    check: bool = False,
 ) -> Prepared:
-    """The token shards of `corpus`: those on disk, or new ones if it or the tokenizer changed.
+    """The token shards of `corpus`: those on disk, or new ones if it or the tokenizer changed, or
+    if those on disk are damaged.
+
+    Shards that fit memory are compared with their hashes; larger ones only when their times say
+    that somebody wrote to them, or if `check` asks for it.
 
     Documents are separated by the tokenizer's end-of-text token, or by a newline when it has none.
     `progress(what, done, total)` counts source bytes; an exception it raises ends the work and
@@ -71,14 +92,12 @@ def prepare(
     lab that cannot be written; TokenizerError when the tokenizer cannot encode the text.
     """
     entry = find_corpus(lab, corpus)
+    stamps = source_stamps(entry)
     content = corpus_digest(lab, entry, progress)
     path = prepared_path(lab, corpus, tokenizer, content)
-    if path.exists():
-        try:
-            return open_prepared(path)
-        except CorpusError:
-            pass  # built anew below, and swapped in
-    stamps = source_stamps(entry)
+    kept = _trusted(path, progress, check)
+    if kept is not None:
+        return kept
     facts = {
         "corpus": corpus,
         "corpus_digest": content,
@@ -100,7 +119,7 @@ def prepare(
                     )
                 writer.close(facts | {"n_bytes": n_bytes})
             atomic.sync_directory(build)
-            _put_in_place(build, path)
+            return _put_in_place(build, path)
         finally:
             shutil.rmtree(build, ignore_errors=True)
     except OSError as error:
@@ -110,7 +129,31 @@ def prepare(
             if error.errno == errno.ENOSPC
             else "make the folder writable, or work in another lab (--lab DIR)",
         ) from error
-    return open_prepared(path)
+
+
+def _trusted(path: Path, progress: Progress | None = None, check: bool = False) -> Prepared | None:
+    """The shards in `path`; None where there are none, or where they are not what was written."""
+    try:
+        prepared = open_prepared(path)
+        newer = prepared.newer_than_manifest()
+        if prepared.is_held and not check:
+            prepared.tokens()
+        elif (check or newer) and prepared.verify(progress):
+            return None
+    except CorpusError:
+        return None
+    if newer:
+        _renew(path / MANIFEST)
+    return prepared
+
+
+def _renew(manifest: Path) -> None:
+    """Say by the manifest's time that the files are as they were when it was written: a copy's
+    times are in any order, and it should be read once, not at each start."""
+    try:
+        os.utime(manifest)
+    except OSError:
+        return  # not ours to write: it is read again the next time
 
 
 def _key(tokenizer: Tokenizer, content: str) -> str:
@@ -216,22 +259,37 @@ def _chunks(source: Iterable[Piece], tokenizer: Tokenizer) -> Iterator[list[Part
         yield parts
 
 
-def _put_in_place(build: Path, path: Path) -> None:
-    """Rename the finished folder. One that another process finished meanwhile is as good."""
-    try:
-        build.rename(path)
-    except OSError as error:
-        if error.errno not in (errno.EEXIST, errno.ENOTEMPTY, errno.ENOTDIR):
-            raise
+def _put_in_place(build: Path, path: Path) -> Prepared:
+    """Rename the finished folder; one that another process finished meanwhile is as good."""
+    with _alone(path.parent):
         try:
-            open_prepared(path)
-        except CorpusError:
-            # A map of the damaged files that a process still reads stays valid when they go.
+            build.rename(path)
+        except OSError as error:
+            if error.errno not in (errno.EEXIST, errno.ENOTEMPTY, errno.ENOTDIR):
+                raise
+            kept = _trusted(path)
+            if kept is not None:
+                return kept
+            # Whoever has the damaged files open keeps them, and is told by the next read.
             aside = build.with_name(build.name + "-damaged")
             path.rename(aside)
             build.rename(path)
             shutil.rmtree(aside, ignore_errors=True)
-    atomic.sync_directory(path.parent)
+        atomic.sync_directory(path.parent)
+        return open_prepared(path)
+
+
+@contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """One process at a time exchanges folders: none may move away what another just put there."""
+    descriptor = open_to_write(folder / LOCK, os.O_RDWR)
+    try:
+        if fcntl is not None:
+            with suppress(OSError):  # a file system without locks: renames are whole all the same
+                fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
 
 
 def _temporary_prefix(process: int | None = None) -> str:

@@ -5,7 +5,8 @@
       documents.bin       int64: the token index at which each document begins
       manifest.json       counts, sizes and SHA-256 of the above, digests of corpus and tokenizer
 
-A folder under its final name is complete: it was built under another one and renamed.
+A folder under its final name is complete: it was built under another one and renamed. A file in it
+that is newer than the manifest, which was written last, was changed since.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import hashlib
 import json
 import os
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from types import TracebackType
 from typing import Any, BinaryIO
@@ -21,14 +23,16 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from engine import atomic
-from engine.corpora.digest import file_digest
-from engine.data import TokenStream, map_file
+from engine.corpora.digest import Progress, file_digest
 from engine.errors import CorpusError
+from engine.plain_file import read_plain
+from engine.stream import REMEDY, NumberFile, TokenStream, fits_memory
 
 FORMAT = 1
 SHARD_TOKENS = 64 << 20
 MANIFEST = "manifest.json"
 DOCUMENTS = "documents.bin"
+MANIFEST_LIMIT = 64 << 20  # bytes: some 10¹³ tokens
 
 
 @dataclass(frozen=True)
@@ -49,35 +53,63 @@ class Prepared:
     documents_sha256: str
 
     def tokens(self) -> TokenStream:
-        """All tokens, mapped into memory. Raises CorpusError when a shard cannot be opened."""
-        try:
-            return TokenStream.from_files(
-                [self.path / name for name, _, _ in self.shards], self.dtype
-            )
-        except OSError as error:
-            raise _damaged(self.path, f"{error.filename}: {error.strerror}") from None
+        """All tokens, to learn or measure from: what was prepared, or CorpusError.
 
-    def document_starts(self) -> np.ndarray:
-        """The token index at which each document begins: (n_documents,) int64, ascending."""
-        try:
-            return map_file(self.path / DOCUMENTS, "<i8")
-        except OSError as error:
-            raise _damaged(self.path, f"{DOCUMENTS}: {error.strerror}") from None
+        A small corpus is read into memory and compared with its hash, once for each `Prepared`.
+        A larger one is read where it lies; `prepare` has seen that nobody changed it since.
+        """
+        return self._tokens
+
+    @cached_property
+    def _tokens(self) -> TokenStream:
+        stream = TokenStream.open(self._shard_files, self.dtype)
+        if not self.is_held and (newer := self.newer_than_manifest()):
+            raise _damaged(self.path, f"{newer[0]} was changed")
+        return stream
+
+    def peek(self) -> TokenStream:
+        """All tokens, to look at some: nothing is held, and only sizes are checked."""
+        return TokenStream.watch(self._shard_files, self.dtype)
+
+    def document_starts(self) -> TokenStream:
+        """The token index at which each document begins, ascending. Raises CorpusError."""
+        file = NumberFile(self.path / DOCUMENTS, self.n_documents, self.documents_sha256)
+        return TokenStream.open([file], "<i8")
+
+    @property
+    def is_held(self) -> bool:
+        """Whether `tokens` reads all of it into memory, and so checks its content."""
+        return fits_memory(self._shard_files, self.dtype)
+
+    @property
+    def _shard_files(self) -> list[NumberFile]:
+        return [NumberFile(self.path / name, *rest) for name, *rest in self.shards]
 
     @property
     def size(self) -> int:
         """Bytes of the shards on disk."""
         return self.n_tokens * np.dtype(self.dtype).itemsize
 
-    def verify(self) -> list[str]:
+    def verify(self, progress: Progress | None = None) -> list[str]:
         """What is wrong with the files' content, in words; reads and hashes all of them."""
         expected = {name: sha256 for name, _, sha256 in self.shards}
         expected[DOCUMENTS] = self.documents_sha256
-        return [
-            f"{name}: its content is not what was written"
-            for name, sha256 in expected.items()
-            if file_digest(self.path / name) != sha256
-        ]
+        problems, done = [], 0
+        for name, sha256 in expected.items():
+            if file_digest(self.path / name, progress, done, self.size) != sha256:
+                problems.append(f"{name}: its content is not what was written")
+            done += (self.path / name).stat().st_size
+        return problems
+
+    def newer_than_manifest(self) -> list[str]:
+        """Files that were written to after the manifest was, by their times: perhaps changed,
+        perhaps only copied. Raises CorpusError when one is gone."""
+        names = [*(name for name, _, _ in self.shards), DOCUMENTS]
+        try:
+            written = (self.path / MANIFEST).stat().st_mtime_ns
+            return [name for name in names if (self.path / name).stat().st_mtime_ns > written]
+        except OSError as error:
+            raise _unreadable(self.path, error) from None
 
 
 def open_prepared(path: Path) -> Prepared:
@@ -86,39 +118,66 @@ def open_prepared(path: Path) -> Prepared:
     Raises CorpusError when it is absent or damaged.
     """
     try:
-        manifest = json.loads((path / MANIFEST).read_text())
+        manifest = json.loads(read_plain(path / MANIFEST, MANIFEST_LIMIT, follow=True))
         if manifest["format"] != FORMAT:
             raise _damaged(path, f"format {manifest['format']}, this version reads {FORMAT}")
         prepared = Prepared(
             path=path,
             shards=tuple((s["file"], s["tokens"], s["sha256"]) for s in manifest["shards"]),
-            **{name: manifest[name] for name in _PLAIN},
+            **{name: manifest[name] for name in (*_WORDS, *_COUNTS)},
         )
+        if problem := _implausible(prepared):
+            raise _damaged(path, f"{MANIFEST}: {problem}")
         width = np.dtype(prepared.dtype).itemsize
         sizes = {name: tokens * width for name, tokens, _ in prepared.shards}
         sizes[DOCUMENTS] = prepared.n_documents * 8
-        if sum(tokens for _, tokens, _ in prepared.shards) != prepared.n_tokens:
-            raise _damaged(path, "the shards do not add up to its tokens")
         for name, size in sizes.items():
             found = (path / name).stat().st_size
             if found != size:
                 raise _damaged(path, f"{name} has {found} bytes, {size} were written")
     except OSError as error:
-        name = Path(error.filename).name if error.filename else MANIFEST
-        raise _damaged(path, f"{name}: {error.strerror}") from None
-    except (ValueError, KeyError, TypeError) as error:
+        raise _unreadable(path, error) from None
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise _damaged(path, f"{MANIFEST}: {error!r}") from None
     return prepared
 
 
-_PLAIN = (
-    "corpus", "tokenizer", "n_tokens", "n_bytes", "n_documents", "digest",
-    "corpus_digest", "tokenizer_digest", "dtype", "documents_sha256",
+_WORDS = (
+    "corpus", "tokenizer", "digest", "corpus_digest", "tokenizer_digest", "dtype",
+    "documents_sha256",
 )  # fmt: skip
+_COUNTS = ("n_tokens", "n_bytes", "n_documents")
+
+
+def _implausible(prepared: Prepared) -> str:
+    """What no manifest that was written here says; the names in it must not lead elsewhere."""
+    words = [getattr(prepared, name) for name in _WORDS] + [sha for *_, sha in prepared.shards]
+    counts = [getattr(prepared, name) for name in _COUNTS]
+    counts += [tokens for _, tokens, _ in prepared.shards]
+    if not all(isinstance(word, str) for word in words):
+        return "a word is missing"
+    if not all(type(count) is int and count >= 0 for count in counts):
+        return "a count is not one"
+    if [name for name, *_ in prepared.shards] != [*map(_shard_name, range(len(prepared.shards)))]:
+        return "shards are named out of order"
+    if prepared.dtype not in ("<u2", "<u4"):
+        return f"it holds {prepared.dtype}"
+    if sum(tokens for _, tokens, _ in prepared.shards) != prepared.n_tokens:
+        return "the shards do not add up to its tokens"
+    return ""
+
+
+def _shard_name(number: int) -> str:
+    return f"shard-{number:05}.bin"
+
+
+def _unreadable(path: Path, error: OSError) -> CorpusError:
+    name = Path(error.filename).name if error.filename else MANIFEST
+    return _damaged(path, f"{name}: {error.strerror}")
 
 
 def _damaged(path: Path, what: str) -> CorpusError:
-    return CorpusError(f"prepared corpus '{path}' is damaged: {what}", f"remove it: rm -r '{path}'")
+    return CorpusError(f"prepared corpus '{path}' is damaged: {what}", REMEDY)
 
 
 class ShardWriter:
@@ -140,7 +199,7 @@ class ShardWriter:
         tokens = np.ascontiguousarray(tokens, self._dtype)
         while len(tokens):
             if self._file is None:
-                self._file = _HashedFile(self._path / f"shard-{len(self._shards):05}.bin")
+                self._file = _HashedFile(self._path / _shard_name(len(self._shards)))
             used = self.n_tokens - len(self._shards) * self._limit
             part, tokens = np.split(tokens, [self._limit - used])
             self._file.write(part.data)

@@ -1,61 +1,23 @@
-"""Streams, the split, windows, and an order that a run can leave and find again."""
+"""The split, windows, and an order that a run can leave and find again."""
 
 from __future__ import annotations
 
 import json
-import time
-from pathlib import Path
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from engine.data import Batches, TokenStream, Windows, map_file, permute, split
+from engine.data import Batches, Windows, permute, split
 from engine.data import _keys as keys
 from engine.errors import CorpusError
+from engine.stream import TokenStream
 
 
-def stream(n: int, shard: int = 10**9) -> TokenStream:
+def stream(n: int) -> TokenStream:
     """A stream in which every token is its own index."""
-    tokens = np.arange(n, dtype=np.uint32)
-    return TokenStream([tokens[i : i + shard] for i in range(0, n, shard)])
-
-
-class TestStream:
-    @given(st.integers(1, 60), st.integers(1, 20), st.data())
-    @settings(max_examples=60, deadline=None)
-    def test_shards_read_as_one(self, n: int, shard: int, data: st.DataObject) -> None:
-        """Windows within a shard, across two, and across many come out alike."""
-        tokens = stream(n, shard)
-        assert len(tokens) == n
-        length = data.draw(st.integers(1, n))
-        starts = np.array(data.draw(st.lists(st.integers(0, n - length), min_size=1)))
-        found = tokens.gather(starts, length)
-        assert found.dtype == np.int64
-        np.testing.assert_array_equal(found, starts[:, None] + np.arange(length))
-        first, last = sorted(data.draw(st.tuples(st.integers(0, n), st.integers(0, n))))
-        np.testing.assert_array_equal(tokens.slice(first, last), np.arange(first, last))
-
-    def test_the_ends(self) -> None:
-        tokens = stream(10, 4)
-        assert tokens.slice(8, 99).tolist() == [8, 9]
-        assert tokens.slice(99, 100).tolist() == []
-        assert tokens.gather(np.array([], np.int64), 3).shape == (0, 3)
-        for bad in (-1, 8):
-            with pytest.raises(IndexError):
-                tokens.gather(np.array([0, bad]), 3)
-
-    def test_from_files_and_read_only(self, tmp_path: Path) -> None:
-        paths = [tmp_path / "0", tmp_path / "1", tmp_path / "empty"]
-        np.arange(5, dtype="<u2").tofile(paths[0])
-        np.arange(5, 9, dtype="<u2").tofile(paths[1])
-        paths[2].write_bytes(b"")
-        tokens = TokenStream.from_files(paths, "<u2")
-        assert tokens.slice(0, 99).tolist() == list(range(9))
-        assert tokens.gather(np.array([3]), 4).tolist() == [[3, 4, 5, 6]]
-        with pytest.raises(ValueError, match="read-only"):
-            map_file(paths[0], "<u2")[0] = 1
+    return TokenStream([np.arange(n, dtype=np.uint32)])
 
 
 class TestSplit:
@@ -239,16 +201,3 @@ class TestBatches:
         batches = Batches(self.windows(), 7, seed=3)
         with pytest.raises(CorpusError, match="saved data position"):
             batches.restore(batches.state() | change)
-
-    def test_a_batch_costs_a_fraction_of_a_step(self, tmp_path: Path) -> None:
-        """12×256 from a mapped file: 0.24 ms in a loop of slices, a tenth of that as a gather."""
-        path = tmp_path / "tokens"
-        np.arange(2_000_000, dtype="<u4").astype("<u2").tofile(path)
-        tokens = TokenStream.from_files([path], "<u2")
-        batches = Batches(Windows(tokens, 0, len(tokens), 256), 12, seed=1)
-        seconds = []
-        for _ in range(500):
-            began = time.perf_counter()
-            batches.next()
-            seconds.append(time.perf_counter() - began)
-        assert np.median(seconds) < 1e-4

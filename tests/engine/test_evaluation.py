@@ -11,10 +11,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from engine.config.sections import ModelConfig
-from engine.data import TokenStream, Windows
+from engine.data import Windows
 from engine.errors import CorpusError
 from engine.evaluation import evaluate, perplexity
 from engine.model import GPT
+from engine.stream import TokenStream
 from tests.engine.generation.toy import TableModel
 
 CPU = torch.device("cpu")

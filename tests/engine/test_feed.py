@@ -13,9 +13,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from engine.data import Batches, TokenStream, Windows
+from engine.data import Batches, Windows
 from engine.errors import CorpusError
 from engine.feed import Feed, FeedStopped
+from engine.stream import TokenStream
 
 
 def batches(seed: int = 3, size: int = 7, n: int = 1000) -> Batches:

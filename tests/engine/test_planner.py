@@ -41,7 +41,8 @@ def test_windows_are_counted_as_the_data_counts_them() -> None:
     """A window needs the token that follows it; the planner must not disagree with the loop."""
     import numpy as np
 
-    from engine.data import TokenStream, Windows
+    from engine.data import Windows
+    from engine.stream import TokenStream
 
     for n, context, stride in [(101, 100, 0), (100, 100, 0), (5000, 64, 16), (5000, 64, 100)]:
         windows = Windows(TokenStream([np.zeros(n, np.uint16)]), 0, n, context, stride)

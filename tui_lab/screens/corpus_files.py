@@ -28,7 +28,7 @@ class Text(NamedTuple):
     prepared: Prepared
 
     def page(self, number: int) -> list[TokenPiece]:
-        tokens = self.prepared.tokens().slice(number * PAGE, (number + 1) * PAGE).tolist()
+        tokens = self.prepared.peek().slice(number * PAGE, (number + 1) * PAGE).tolist()
         return [self._piece(token) for token in tokens]
 
     def _piece(self, token: int) -> TokenPiece:

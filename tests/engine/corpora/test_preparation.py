@@ -71,7 +71,7 @@ def test_shards_hold_each_document_and_what_separates_them(
     prepared = prepare(three, "three", tokenizer, workers=3, shard_tokens=100)
     assert len(prepared.shards) == -(-len(expected) // 100)
     assert prepared.tokens().slice(0, 10**9).tolist() == expected
-    assert prepared.document_starts().tolist() == starts
+    assert prepared.document_starts().slice(0, 99).tolist() == starts
     assert prepared.n_documents == 3
     assert prepared.verify() == []
     text_bytes = sum(len(text.encode()) * 40 for text in TEXTS)
