@@ -17,14 +17,29 @@ from typing import Any, ClassVar
 from engine import text
 
 
+def _elapsed() -> float:
+    """Seconds by a clock that nobody sets and that, where there is such a one, counts sleep too."""
+    boot = getattr(clock, "CLOCK_BOOTTIME", None)
+    return clock.clock_gettime(boot) if boot is not None else clock.monotonic()
+
+
+_BEGAN = clock.time() - _elapsed()
+
+
+def now() -> float:
+    """Seconds since the epoch by the wall clock as it was set when this process began: somebody
+    setting it moves no event of a run before another."""
+    return _BEGAN + _elapsed()
+
+
 @dataclass(frozen=True, kw_only=True)
 class Event:
-    """`time`: seconds since the epoch, by the wall clock of the process that trains."""
+    """`time`: seconds since the epoch, by the clock of the process that trains (see `now`)."""
 
     name: ClassVar[str] = "event"
     kinds: ClassVar[dict[str, type[Event]]] = {}
 
-    time: float = field(default_factory=clock.time)
+    time: float = field(default_factory=now)
 
     def __init_subclass__(cls) -> None:
         cls.name = re.sub(r"(?<!^)(?=[A-Z])", "_", cls.__name__).lower()

@@ -1,7 +1,6 @@
 """How a training loop comes on, from the events that it says: its recent step time, its last move.
 
-Measured by the monotonic clock, which nobody sets; only what leaves here is told by the wall clock.
-Knows nothing of files, nor who judges by it.
+Measured by the monotonic clock, which nobody sets. Knows nothing of files, nor who judges by it.
 """
 
 from __future__ import annotations
@@ -53,6 +52,11 @@ class Pulse:
         """The median time between two logged steps; 0 before there are two."""
         return median(self._reports) if self._reports else 0.0
 
+    @property
+    def moved(self) -> float:
+        """When the loop last did something, by the monotonic clock."""
+        return self._moved
+
     def moved_at(self) -> float:
-        """When the loop last did something: seconds since the epoch, by the clock as it is now."""
+        """The same in seconds since the epoch, by the wall clock as it is now."""
         return time.time() - (time.monotonic() - self._moved)

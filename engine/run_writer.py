@@ -250,7 +250,7 @@ class RunWriter:
     def _flush(self, durable: bool) -> None:
         status, pulse = self._status, self._pulse
         self._flushed = time.monotonic()
-        status.advanced = pulse.moved_at()
+        status.advanced, status.moved = pulse.moved_at(), pulse.moved
         status.step_seconds, status.report_seconds = pulse.step_seconds, pulse.report_seconds
         try:
             self._metrics.flush()

@@ -37,6 +37,7 @@ FIRST_STEP_SECONDS = 300.0  # before any step is measured: the first one builds 
 class Status:
     """`state`: running, paused, finished, stopped, failed. `since` (when this process took the
     run), `advanced` (when its loop last did something) and `updated`: seconds since the epoch.
+    `moved` is `advanced` by the monotonic clock of its host, which nobody sets.
 
     `step_seconds` is the median of recent steps, 0 while not known; `report_seconds` that of the
     time between two logged ones. The figures of memory and load are those of `DeviceStats`.
@@ -61,6 +62,7 @@ class Status:
     updated: float = 0.0
     since: float = 0.0
     advanced: float = 0.0
+    moved: float = 0.0
     phase: str = ""
     phase_done: int = 0
     phase_total: int = 0
@@ -85,6 +87,7 @@ def own_status() -> Status:
         process=own_mark(),
         since=now,
         advanced=now,
+        moved=time.monotonic(),
         phase="loading",
     )
 
@@ -148,12 +151,12 @@ def judged(status: Status) -> str:
 
 
 def is_stalled(status: Status) -> bool:
-    """Whether a run that should be taking steps has taken none for long. A pause, an evaluation, or
-    a compilation takes what it takes."""
+    """Whether a run of this host that should be taking steps has taken none for long. A pause, an
+    evaluation, or a compilation takes what it takes."""
     if status.state != "running" or status.phase != "training":
         return False
     least = STALLED_SECONDS if status.step_seconds > 0 else FIRST_STEP_SECONDS
-    return seconds_since(status.advanced) > max(least, _patience(status))
+    return time.monotonic() - status.moved > max(least, _patience(status))
 
 
 def _patience(status: Status) -> float:

@@ -45,7 +45,8 @@ def duration(seconds: float) -> str:
 
 
 def ago(seconds: float) -> str:
-    """An age as one short word: `now`, `42 s`, `5 min`, `3 h`, `2 d`."""
+    """An age as one short word: `now` (also for what a clock set back shows to come), `42 s`,
+    `5 min`, `3 h`, `2 d`."""
     for unit, factor in (("d", 86400), ("h", 3600), ("min", 60)):
         if seconds >= factor:
             return f"{seconds / factor:.0f} {unit}"

@@ -5,7 +5,11 @@ Nothing is computed here: torch's threads, once started, do not come along into 
 
 from __future__ import annotations
 
-# ruff: noqa: F401
+# ruff: noqa: E402, F401
+from tests.campaign import wall
+
+wall.install()
+
 import torch
 import torch._dynamo  # the first optimiser step would import it, for half a second
 
