@@ -26,7 +26,7 @@ DRAIN_SECONDS = 0.2
 GRACE_SECONDS = 1.0
 """For a thread to come back by itself once everything is said, or before anything has begun."""
 
-EXIT_CODES = {"SIGINT": 130, "SIGTERM": 143}
+EXIT_CODES = {"SIGINT": 130, "SIGTERM": 143, "not finite": 1}
 
 
 class Listener(Protocol):
