@@ -80,8 +80,8 @@ def assemble(
     progress = Progress()
     if resumed_from is not None:
         saved = keeper.restore(resumed_from)
-        progress = Progress.from_dict(saved.state["progress"])
-        feed.restore(saved.state["batches"])
+        progress = Progress.from_dict(saved.state.get("progress"))
+        feed.restore(saved.state.get("batches", {}))
     total_steps = count_steps(config, len(material.train))
     assert total_steps is not None  # the windows are counted
     parts = Parts(

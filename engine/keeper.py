@@ -198,9 +198,15 @@ def random_states() -> dict[str, Tensor]:
 
 
 def set_random_states(states: Mapping[str, Tensor]) -> None:
-    torch.set_rng_state(states["cpu"])
-    if "cuda" in states and torch.cuda.is_available():
-        torch.cuda.set_rng_state(states["cuda"])
+    """Raises CheckpointError for a state that is missing or that torch does not take."""
+    try:
+        torch.set_rng_state(states["cpu"])
+        if "cuda" in states and torch.cuda.is_available():
+            torch.cuda.set_rng_state(states["cuda"])
+    except (KeyError, RuntimeError, TypeError) as error:
+        raise CheckpointError(
+            "the checkpoint's random state cannot be restored", str(error).splitlines()[0]
+        ) from error
 
 
 def named_parameters(optimizer: torch.optim.Optimizer) -> list[tuple[str, nn.Parameter]]:
@@ -224,6 +230,12 @@ def restore_moments(optimizer: torch.optim.Optimizer, saved: Mapping[str, Tensor
                 f"the checkpoint has no optimiser state for '{name}'",
                 "its model differs from the run's configuration; resume another checkpoint",
             )
+        for key, tensor in states[name].items():
+            if tensor.shape not in ((), parameter.shape) or not tensor.is_floating_point():
+                raise CheckpointError(
+                    f"the optimiser's '{key}' of '{name}' in the checkpoint does not fit the model",
+                    "resume another checkpoint",
+                )
         optimizer.state[parameter] = {
             # A fused optimiser keeps its step counts on the device of the parameter.
             key: tensor.to(parameter.device)

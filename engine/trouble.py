@@ -109,7 +109,7 @@ class Trouble:
             return False
         with trainer.updating:
             saved = parts.keeper.restore(info)
-            progress = Progress.from_dict(saved.state["progress"])
+            progress = Progress.from_dict(saved.state.get("progress"))
             progress.seconds, progress.lr_scale = before.seconds, before.lr_scale
             progress.rollbacks, progress.rollback_to = again, info.step
             trainer.progress = progress

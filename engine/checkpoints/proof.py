@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -63,8 +64,12 @@ def read_manifest(path: Path) -> dict[str, Any]:
     return manifest
 
 
-def verify(path: Path) -> list[str]:
-    """What is wrong with the checkpoint at `path`, in words; empty when every byte is as saved."""
+def verify(path: Path, progress: Callable[[int], None] = lambda done: None) -> list[str]:
+    """What is wrong with the checkpoint at `path`, in words; empty when every byte is as saved.
+
+    Every file is looked at, whatever is wrong with another. `progress(bytes read so far)` is called
+    every few megabytes.
+    """
     if path.is_symlink():
         return [f"'{path}' is a symbolic link: it is not followed"]
     if not path.is_dir():
@@ -75,10 +80,16 @@ def verify(path: Path) -> list[str]:
         return [error.title]
     except OSError as error:  # a disk that fails opens files and does not read them
         return [f"cannot read '{path / layout.MANIFEST}': {error.strerror}"]
-    problems = []
+    problems, done = [], 0
+
+    def on_bytes(count: int) -> None:
+        nonlocal done
+        done += count
+        progress(done)
+
     for name, entry in manifest["files"].items():
         try:
-            check_file(path / name, entry)
+            check_file(path / name, entry, on_bytes)
             if name.endswith(".safetensors"):
                 read_header(path / name)
             else:
@@ -90,13 +101,16 @@ def verify(path: Path) -> list[str]:
     return problems
 
 
-def check_file(path: Path, entry: dict[str, Any]) -> None:
+def check_file(
+    path: Path, entry: dict[str, Any], on_bytes: Callable[[int], None] = lambda count: None
+) -> None:
     """Raise CheckpointError unless the file has the size and hash that the manifest names."""
     digest = hashlib.sha256()
     with open_regular(path) as file:
         check_size(path, os.fstat(file.fileno()).st_size, entry)
         while piece := file.read(CHUNK):
             digest.update(piece)
+            on_bytes(len(piece))
     check_digest(path, digest.hexdigest(), entry)
 
 

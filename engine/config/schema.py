@@ -124,18 +124,19 @@ class FieldSpec:
             raise self._refusal(value) from None
         numbers = typed if self.kind == "floats" else (typed,) if self.kind in _NUMBERS else ()
         for number in numbers:
-            finite = math.isfinite(number)
+            # Beyond 64 bits a whole number fits no counter and no tensor.
+            finite = abs(number) < 2**63 if isinstance(number, int) else math.isfinite(number)
             low = self.minimum is None or number >= self.minimum
             high = self.maximum is None or number <= self.maximum
             if not (finite and low and high):
                 raise self._refusal(value)
         if self.choices and typed not in self.choices:
             near = did_you_mean(str(typed), self.choices)
-            raise ConfigError(f"{self.key} = {value!r}: not {self.accepts()}", near)
+            raise ConfigError(f"{self.key} = {_shown(value)}: not {self.accepts()}", near)
         return typed
 
     def _refusal(self, value: Any) -> ConfigError:
-        return ConfigError(f"{self.key} = {value!r}: not {self.accepts()}", self.help)
+        return ConfigError(f"{self.key} = {_shown(value)}: not {self.accepts()}", self.help)
 
     def _typed(self, value: Any) -> Any:
         if self.kind == "int":
@@ -160,6 +161,15 @@ class FieldSpec:
 
 
 _NUMBERS = ("int", "float")
+
+
+def _shown(value: Any) -> str:
+    """`value` as it would be written, cut short."""
+    try:
+        text = repr(value)
+    except (ValueError, RecursionError):  # thousands of digits, or of brackets
+        return "…"
+    return text if len(text) <= 200 else text[:200] + "…"
 
 
 def _whole(value: Any) -> int:

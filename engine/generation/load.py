@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from engine import tokenizers
+from engine.arithmetic import count_parameters
 from engine.checkpoints import CheckpointInfo, find_checkpoint
 from engine.checkpoints.load import load_meta, load_weights
 from engine.config import Config, from_dict
@@ -82,10 +83,26 @@ def load_checkpoint(info: CheckpointInfo, device: torch.device) -> Generator:
     config = read_config(meta, info)
     tokenizer = load_tokenizer(info, meta)
     weights = load_weights(info, device)
+    _check_size(config, tokenizer, weights, info)
     with torch.device("meta"):  # shapes alone: no memory, and no draw from the global generator
         model = GPT(config.model, tokenizer.vocab_size)
     set_weights(model, weights, info)
     return Generator(model.eval(), tokenizer, device, info, config, meta)
+
+
+def _check_size(
+    config: Config, tokenizer: Tokenizer, weights: dict[str, Tensor], info: CheckpointInfo
+) -> None:
+    """Refuse a configuration of another network before building it: one of a billion layers would
+    take for ever even without memory. Raises CheckpointError."""
+    there = sum(tensor.numel() for tensor in weights.values())
+    if config.model.n_layer > len(weights) or (
+        count_parameters(config.model, tokenizer.vocab_size) != there
+    ):
+        raise CheckpointError(
+            f"'{info.path}': its weights do not fit its configuration and tokenizer",
+            f"it holds {there:,} numbers in {len(weights)} tensors",
+        )
 
 
 def read_config(meta: dict[str, Any], info: CheckpointInfo) -> Config:

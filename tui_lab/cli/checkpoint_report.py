@@ -61,6 +61,17 @@ def describe(path: Path, stats: bool) -> None:
     _training(seen)
 
 
+def tensors(found: list[TensorInfo]) -> None:
+    """Print the tensors of a file that is no checkpoint."""
+    common.table(["name", "type", "shape", "size"], _collapsed(found), right=[3])
+    numbers = sum(tensor.count for tensor in found)
+    common.say(f"{len(found)} tensors, {format.thousands(numbers)} numbers")
+
+
+def tensors_as_record(path: Path, found: list[TensorInfo]) -> dict[str, Any]:
+    return {"path": str(path), "tensors": [_tensor_record(item) for item in found]}
+
+
 def _facts(seen: Inspection) -> None:
     info = seen.info
     age = format.ago(max(0.0, time.time() - info.time))

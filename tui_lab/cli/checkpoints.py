@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -60,11 +61,20 @@ def show(
         bool, typer.Option("--stats", help="Read the tensors: norms, ranges, histograms.")
     ] = False,
     tensor: Annotated[str, typer.Option(help="The statistics of this tensor alone.")] = "",
+    trust: Annotated[
+        bool, typer.Option("--trust", help="List the tensors of a pickle (.pt) that you vouch for.")
+    ] = False,
+    yes: Annotated[
+        bool, typer.Option("--yes", "-y", help="With --trust: run the file's code unasked.")
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object.")] = False,
 ) -> None:
     """Describe a checkpoint from its headers alone: configuration, parameters, training state."""
     from tui_lab.cli import checkpoint_report
 
+    if trust and Path(reference).is_file():
+        _show_trusted(Path(reference), yes, as_json)
+        return
     info = _find(common.current_lab(), reference)
     if as_json:
         common.say_json(checkpoint_report.as_record(info.path, stats, tensor or None))
@@ -72,6 +82,26 @@ def show(
         checkpoint_report.one_tensor(info.path, tensor)
     else:
         checkpoint_report.describe(info.path, stats)
+
+
+def _show_trusted(path: Path, yes: bool, as_json: bool) -> None:
+    """The tensors of a pickle; its own code runs only when it must, and is told to."""
+    from engine.checkpoints.trusted import NeedsCode, read_trusted
+    from tui_lab.cli import checkpoint_report
+
+    common.note(f"--trust: reading the pickle '{path}'")
+    try:
+        found = read_trusted(path)
+    except NeedsCode as refused:
+        common.note(f"{refused.title} ({refused.hint})")
+        if not common.confirm(f"Run the code in '{path}'?", yes=yes):
+            raise typer.Exit(1) from None
+        common.note(f"--trust: running the code in '{path}'")
+        found = read_trusted(path, run_code=True)
+    if as_json:
+        common.say_json(checkpoint_report.tensors_as_record(path, found))
+    else:
+        checkpoint_report.tensors(found)
 
 
 @app.command()
@@ -83,8 +113,6 @@ def verify(
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object a checkpoint.")] = False,
 ) -> None:
     """Read every byte and compare it with the hashes it was saved with. Exit 1: something broke."""
-    from engine import checkpoints
-
     lab = common.current_lab()
     if not references and not everything:
         raise CheckpointError("nothing to verify", "name a run or a checkpoint, or pass --all")
@@ -92,8 +120,7 @@ def verify(
     for reference in references or []:
         found += _run_or_checkpoint(lab, reference)
     broken = 0
-    for info in found:
-        problems = checkpoints.verify(info.path)
+    for info, problems in _verified(found):
         broken += bool(problems)
         if as_json:
             common.say_json({**_record(info), "problems": problems})
@@ -105,6 +132,24 @@ def verify(
     common.note(f"{len(found) - broken} sound, {broken} broken")
     if broken:
         raise typer.Exit(1)
+
+
+def _verified(found: list[CheckpointInfo]) -> Iterator[tuple[CheckpointInfo, list[str]]]:
+    """Each checkpoint with what is wrong with it; what takes long says how far it is."""
+    from engine import checkpoints
+
+    total = sum(info.bytes for info in found)
+    bar = common.ProgressLine("verifying")
+    before = 0
+    for info in found:
+
+        def progress(done: int, before: int = before) -> None:
+            bar.show(min(before + done, total), total)
+
+        problems = checkpoints.verify(info.path, progress)
+        bar.clear()
+        before += info.bytes
+        yield info, problems
 
 
 @app.command()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import time
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -75,6 +76,38 @@ def table(headers: Sequence[str], rows: Iterable[Sequence[Any]], right: Sequence
     for row in cells:
         drawn.add_row(*(Text(cell) for cell in row))
     console().print(drawn)
+
+
+class ProgressLine:
+    """How far a long piece of work is, on stderr: a line rewritten on a terminal; when piped, one
+    now and then, and none for work that is short."""
+
+    def __init__(self, label: str) -> None:
+        self._label, self._on_terminal = label, sys.stderr.isatty()
+        self._pause = 0.2 if self._on_terminal else 10.0
+        self._next = time.monotonic() + self._pause
+        self._shown = False
+
+    def show(self, done: int, total: int) -> None:
+        now = time.monotonic()
+        if now < self._next:
+            return
+        self._next = now + self._pause
+        text = f"{self._label}: {100 * done // max(total, 1)} %"
+        if self._on_terminal:
+            self.clear()
+            sys.stderr.write(text)
+            sys.stderr.flush()
+            self._shown = True
+        else:
+            note(text)
+
+    def clear(self) -> None:
+        """Take the line away, before anything else is said."""
+        if self._shown:
+            sys.stderr.write("\r\x1b[2K")
+            sys.stderr.flush()
+            self._shown = False
 
 
 def confirm(question: str, *, yes: bool) -> bool:
