@@ -6,8 +6,10 @@ when there is a run.
 
 from __future__ import annotations
 
+import asyncio
 import gc
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -58,8 +60,32 @@ class CurrentRun:
         self._show_own(config, name or preset)
 
     def resume_run(self: LabApp, reference: str) -> None:
-        """Go on with a run from a checkpoint. Raises EngineError while a run trains here."""
-        self._own.start("resume_training", self.lab, reference)
+        """Go on with a run from a checkpoint; asks first when its configuration is not the one
+        that the checkpoint was made with. Raises EngineError while a run trains here."""
+        self._own.refuse_while_active()
+        self.run_worker(self._resume(reference), group="resume", exclusive=True)
+
+    async def _resume(self: LabApp, reference: str) -> None:
+        from engine.resuming import describe, preview
+        from tui_lab.screens.dialogs import Dialog
+
+        lines: list[str] = []
+        with suppress(EngineError):  # which the run itself will then say, where runs say it
+            lines = describe(await asyncio.to_thread(preview, self.lab, reference))
+        if lines and not await self.ask(
+            Dialog(
+                "Go on with another configuration?",
+                "Since the checkpoint was made, config.toml has changed:\n\n" + "\n".join(lines),
+                yes="Go on",
+                no="Cancel",
+            )
+        ):
+            return
+        try:
+            self._own.start("resume_training", self.lab, reference)
+        except EngineError as error:
+            self.show_error(error)
+            return
         self._show_own(None, reference)
 
     def attach(self: LabApp, run_path: Path) -> None:

@@ -64,10 +64,14 @@ class TrainerThread:
         """Whether a pause was asked for; the run's own state tells when it took effect."""
         return self._wants_pause and self.active
 
-    def start(self, function: str, *args: Any, **kwargs: Any) -> None:
-        """Call `engine.session.<function>(*args, emit=…, inbox=…, **kwargs)` in the thread."""
+    def refuse_while_active(self) -> None:
+        """Raise EngineError while a run trains: one at a time."""
         if self.active:
             raise EngineError("a run is training already", "stop it first (x), or let it finish")
+
+    def start(self, function: str, *args: Any, **kwargs: Any) -> None:
+        """Call `engine.session.<function>(*args, emit=…, inbox=…, **kwargs)` in the thread."""
+        self.refuse_while_active()
         from engine.control import Inbox
 
         self._inbox = Inbox()

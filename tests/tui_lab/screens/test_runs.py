@@ -289,3 +289,30 @@ async def test_a_run_at_its_end_is_not_resumed_in_vain(lab: Lab, own_runs: None)
         await pilot.press("r")
         await until(pilot, lambda: any("--max-steps 800" in said for said in app.said))
         assert not isinstance(app.screen, Dialog)
+
+
+async def test_an_edited_configuration_is_shown_and_confirmed_before_a_run_goes_on(
+    lab: Lab, own_runs: None
+) -> None:
+    path = labs.make_run(lab, "half", steps=200, saves=(150,), end="stopped") / "config.toml"
+    path.write_text(path.read_text().replace("clip = 1.0", "clip = 0.25"))
+    app = Browser(lab, "runs")
+
+    async def ask() -> None:
+        await pilot.press("r")
+        await until(pilot, lambda: isinstance(app.screen, Dialog) and "step 150" in app.screen.body)
+        await pilot.press("y")
+        await until(pilot, lambda: isinstance(app.screen, Dialog) and "clip" in app.screen.body)
+        assert "optimizer.clip: 1 → 0.25" in app.screen.body
+
+    async with app.run_test(size=(100, 30)) as pilot:
+        await ready(pilot)
+        await ask()
+        await pilot.press("escape")
+        await until(pilot, lambda: not isinstance(app.screen, Dialog))
+        assert app.trainer._session.resumed == ""
+        await ask()
+        await pilot.press("y")
+        await until(pilot, lambda: app.trainer._session.resumed == "half")
+        app.stop_run()
+        await until(pilot, lambda: not app.trainer.active)
