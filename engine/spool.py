@@ -30,6 +30,7 @@ from engine import events
 from engine.answers import AnswerFile, Answers, answers_folder
 from engine.control import MAX_LINE, Command, Inbox, Sample, from_record, to_record
 from engine.errors import EngineError, InputError
+from engine.plain_file import open_plain
 from engine.status import is_running, judged, read_status
 from engine.text import to_json
 
@@ -40,7 +41,6 @@ MAX_COMMAND = 1 << 20  # bytes of a command's file
 KEEP_ANSWER_SECONDS = 600.0  # for a reader that never took it away
 
 _NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_NOFOLLOW", 0)
-_READ = os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
 
 
 def own_name() -> str:
@@ -205,7 +205,7 @@ class Spool:
         except (EngineError, OSError) as error:
             self._forget(entry)
             title = error.title if isinstance(error, EngineError) else error.strerror
-            self._on_refused(f"a command for this run was refused: {title}")
+            self._on_refused(f"command '{entry.name}' was refused: {title}")
             return
         self._forget(entry)
         if isinstance(command, Sample) and command.request:
@@ -258,28 +258,20 @@ def _remove(entry: os.DirEntry[str]) -> None:
 
 def _read(path: Path) -> tuple[Command, str]:
     """The command in a file, and who sent it. Raises InputError, or OSError, and nothing else."""
-    try:
-        descriptor = os.open(path, _READ)
-    except OSError as error:
-        if path.is_symlink():
-            raise InputError(f"'{path.name}' is a link") from error
-        raise
-    with os.fdopen(descriptor, "rb") as file:
-        about = os.fstat(descriptor)
-        if not stat.S_ISREG(about.st_mode):
-            raise InputError(f"'{path.name}' is no file")
-        if hasattr(os, "geteuid") and about.st_uid not in (os.geteuid(), 0):
-            raise InputError(f"'{path.name}' belongs to another user ({about.st_uid})")
+    with open_plain(path) as file:
+        owner = os.fstat(file.fileno()).st_uid
         data = file.read(MAX_COMMAND + 1)
+    if hasattr(os, "geteuid") and owner not in (os.geteuid(), 0):
+        raise InputError(f"it belongs to another user ({owner})")
     if len(data) > MAX_COMMAND:
-        raise InputError(f"'{path.name}' is larger than {MAX_COMMAND} bytes")
+        raise InputError(f"it is larger than {MAX_COMMAND} bytes")
     try:
         record: Any = json.loads(data)
     except (ValueError, RecursionError) as error:
-        raise InputError(f"'{path.name}' is not JSON") from error
+        raise InputError("it is not JSON") from error
     if not isinstance(record, dict):
-        raise InputError(f"'{path.name}' is not a JSON object")
+        raise InputError("it is not a JSON object")
     who = record.pop("who", "")
     if type(who) is not str or not who:
-        raise InputError(f"'{path.name}' does not say who sent it")
+        raise InputError("it does not say who sent it")
     return from_record(record), who[:MAX_LINE].encode("utf-8", "replace").decode()
