@@ -4,7 +4,8 @@
     addition     files of one's own         download     the ones to fetch
     interpreter  text that Python carries   digest       what a corpus holds, as a hash
     preparation  text to shards             shards       the shards on disk
-    vocabulary   a corpus's tokenizer       description  counts, and a look at the tokens
+    store        the folders they are in    vocabulary   a corpus's tokenizer
+    description  counts, and a look at the tokens
 
 Knows nothing of models and imports no torch.
 """

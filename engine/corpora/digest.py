@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -20,6 +21,9 @@ from engine.lab import Lab
 
 Progress = Callable[[str, int, int], None]
 Stamp = tuple[int, int, int]
+
+TICK = 20_000_000
+"""Nanoseconds by which the times of two writes may differ and still be recorded as equal."""
 
 
 def corpus_digest(lab: Lab, entry: CorpusEntry, progress: Progress | None = None) -> str:
@@ -49,7 +53,20 @@ def corpus_digest(lab: Lab, entry: CorpusEntry, progress: Progress | None = None
 
 
 def source_stamps(entry: CorpusEntry) -> dict[Path, Stamp]:
-    """Size and times (ns, of content and of inode) of each source file: equal, so unchanged."""
+    """Size and times (ns, of content and of inode) of each source file: equal, so unchanged.
+
+    A file that was written to just now is waited for: until the clock has moved on, another write
+    would leave the same times.
+    """
+    stamps = _stamps(entry)
+    age = time.time_ns() - max((changed for *_, changed in stamps.values()), default=0)
+    if 0 <= age < TICK:
+        time.sleep((TICK - age) / 1e9)
+        stamps = _stamps(entry)
+    return stamps
+
+
+def _stamps(entry: CorpusEntry) -> dict[Path, Stamp]:
     stamps = {}
     for source in source_files(entry):
         try:

@@ -2,9 +2,8 @@
 
 Memory stays flat however large the corpus is: text is read in blocks, cut where the tokenizer says
 that a cut changes nothing, encoded by a few threads (tiktoken releases the interpreter's lock) and
-written in order, so that the result does not depend on how many there are. A folder is built under
-a temporary name and renamed: one that is there is whole, until somebody changes it, which is looked
-for before it is used.
+written in order, so that the result does not depend on how many there are. Which folder can be
+trusted, and how a new one takes its place, is the store's to know.
 """
 
 from __future__ import annotations
@@ -12,45 +11,26 @@ from __future__ import annotations
 import errno
 import hashlib
 import os
-import shutil
-import socket
-import tempfile
 from collections import deque
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from engine import atomic
-from engine.corpora import interpreter
+from engine.corpora import interpreter, store
 from engine.corpora.digest import Progress, corpus_digest, source_stamps
 from engine.corpora.registry import CorpusEntry, find_corpus
-from engine.corpora.shards import (
-    FORMAT,
-    MANIFEST,
-    SHARD_TOKENS,
-    Prepared,
-    ShardWriter,
-    open_prepared,
-)
+from engine.corpora.shards import FORMAT, SHARD_TOKENS, Prepared, ShardWriter, open_prepared
 from engine.corpora.sources import OnBytes, Piece, pieces
 from engine.errors import CorpusError
 from engine.lab import Lab
-from engine.plain_file import open_to_write
 
 if TYPE_CHECKING:
     from engine.tokenizers import Tokenizer
 
-try:
-    import fcntl
-except ImportError:  # not POSIX
-    fcntl = None  # type: ignore[assignment]
-
-LOCK = ".lock"
 CHUNK = 1 << 20  # characters encoded at once: long enough to share overheads, short enough to hold
 
 
@@ -95,7 +75,7 @@ def prepare(
     stamps = source_stamps(entry)
     content = corpus_digest(lab, entry, progress)
     path = prepared_path(lab, corpus, tokenizer, content)
-    kept = _trusted(path, progress, check)
+    kept = store.trusted(path, progress, check)
     if kept is not None:
         return kept
     facts = {
@@ -106,10 +86,7 @@ def prepare(
         "digest": _key(tokenizer, content),
     }
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        _sweep(path.parent)
-        build = Path(tempfile.mkdtemp(prefix=_temporary_prefix(), dir=path.parent))
-        try:
+        with store.building(path) as build:
             dtype = "<u2" if tokenizer.vocab_size <= 65536 else "<u4"
             with ShardWriter(build, dtype, shard_tokens) as writer:
                 n_bytes = _write_all(entry, tokenizer, writer, progress, workers or _cores())
@@ -118,10 +95,7 @@ def prepare(
                         f"corpus '{corpus}' was changed while it was being prepared", "try again"
                     )
                 writer.close(facts | {"n_bytes": n_bytes})
-            atomic.sync_directory(build)
-            return _put_in_place(build, path)
-        finally:
-            shutil.rmtree(build, ignore_errors=True)
+            return store.put_in_place(build, path, check)
     except OSError as error:
         raise CorpusError(
             f"cannot write prepared corpus in '{path.parent}': {error.strerror or error}",
@@ -129,31 +103,6 @@ def prepare(
             if error.errno == errno.ENOSPC
             else "make the folder writable, or work in another lab (--lab DIR)",
         ) from error
-
-
-def _trusted(path: Path, progress: Progress | None = None, check: bool = False) -> Prepared | None:
-    """The shards in `path`; None where there are none, or where they are not what was written."""
-    try:
-        prepared = open_prepared(path)
-        newer = prepared.newer_than_manifest()
-        if prepared.is_held and not check:
-            prepared.tokens()
-        elif (check or newer) and prepared.verify(progress):
-            return None
-    except CorpusError:
-        return None
-    if newer:
-        _renew(path / MANIFEST)
-    return prepared
-
-
-def _renew(manifest: Path) -> None:
-    """Say by the manifest's time that the files are as they were when it was written: a copy's
-    times are in any order, and it should be read once, not at each start."""
-    try:
-        os.utime(manifest)
-    except OSError:
-        return  # not ours to write: it is read again the next time
 
 
 def _key(tokenizer: Tokenizer, content: str) -> str:
@@ -257,58 +206,3 @@ def _chunks(source: Iterable[Piece], tokenizer: Tokenizer) -> Iterator[list[Part
             parts, size = [], 0
     if parts:
         yield parts
-
-
-def _put_in_place(build: Path, path: Path) -> Prepared:
-    """Rename the finished folder; one that another process finished meanwhile is as good."""
-    with _alone(path.parent):
-        try:
-            build.rename(path)
-        except OSError as error:
-            if error.errno not in (errno.EEXIST, errno.ENOTEMPTY, errno.ENOTDIR):
-                raise
-            kept = _trusted(path)
-            if kept is not None:
-                return kept
-            # Whoever has the damaged files open keeps them, and is told by the next read.
-            aside = build.with_name(build.name + "-damaged")
-            path.rename(aside)
-            build.rename(path)
-            shutil.rmtree(aside, ignore_errors=True)
-        atomic.sync_directory(path.parent)
-        return open_prepared(path)
-
-
-@contextmanager
-def _alone(folder: Path) -> Iterator[None]:
-    """One process at a time exchanges folders: none may move away what another just put there."""
-    descriptor = open_to_write(folder / LOCK, os.O_RDWR)
-    try:
-        if fcntl is not None:
-            with suppress(OSError):  # a file system without locks: renames are whole all the same
-                fcntl.flock(descriptor, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(descriptor)
-
-
-def _temporary_prefix(process: int | None = None) -> str:
-    return f".tmp-{socket.gethostname()}-{process or os.getpid()}-"
-
-
-def _sweep(folder: Path) -> None:
-    """Remove what processes of this machine that are gone left half-built."""
-    for left in folder.glob(f".tmp-{socket.gethostname()}-*-*"):
-        process = left.name.removeprefix(f".tmp-{socket.gethostname()}-").split("-")[0]
-        if process.isdigit() and not _alive(int(process)):
-            shutil.rmtree(left, ignore_errors=True)
-
-
-def _alive(process: int) -> bool:
-    try:
-        os.kill(process, 0)
-    except ProcessLookupError:
-        return False
-    except OSError:
-        return True
-    return True

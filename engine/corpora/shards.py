@@ -63,8 +63,8 @@ class Prepared:
     @cached_property
     def _tokens(self) -> TokenStream:
         stream = TokenStream.open(self._shard_files, self.dtype)
-        if not self.is_held and (newer := self.newer_than_manifest()):
-            raise _damaged(self.path, f"{newer[0]} was changed")
+        if not self.is_held and (name := self.changed_file()):
+            raise _damaged(self.path, f"{name} was changed")
         return stream
 
     def peek(self) -> TokenStream:
@@ -101,13 +101,23 @@ class Prepared:
             done += (self.path / name).stat().st_size
         return problems
 
-    def newer_than_manifest(self) -> list[str]:
-        """Files that were written to after the manifest was, by their times: perhaps changed,
-        perhaps only copied. Raises CorpusError when one is gone."""
+    def last_change(self) -> tuple[int, str]:
+        """When the last of its files but the manifest was written to (ns), and which that is.
+
+        Raises CorpusError when one is gone.
+        """
         names = [*(name for name, _, _ in self.shards), DOCUMENTS]
         try:
-            written = (self.path / MANIFEST).stat().st_mtime_ns
-            return [name for name in names if (self.path / name).stat().st_mtime_ns > written]
+            return max(((self.path / name).stat().st_mtime_ns, name) for name in names)
+        except OSError as error:
+            raise _unreadable(self.path, error) from None
+
+    def changed_file(self) -> str:
+        """A file that was written to after the manifest was, by its time: perhaps changed, perhaps
+        only copied. Empty when there is none. Raises CorpusError when one is gone."""
+        changed, name = self.last_change()
+        try:
+            return name if changed > (self.path / MANIFEST).stat().st_mtime_ns else ""
         except OSError as error:
             raise _unreadable(self.path, error) from None
 

@@ -12,10 +12,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from engine.corpora.digest import Progress, corpus_digest
+from engine.corpora.digest import Progress, corpus_digest, source_stamps
 from engine.corpora.registry import CorpusEntry, find_corpus
 from engine.corpora.sources import pieces
-from engine.errors import TokenizerError
+from engine.errors import CorpusError, TokenizerError
 from engine.lab import Lab
 
 if TYPE_CHECKING:
@@ -30,13 +30,15 @@ def get_tokenizer(
     """The tokenizer of `kind` for `corpus`, from the lab's cache or built now and kept.
 
     char sees the whole corpus; word and bpe learn from its first 128 Mi characters. A lab that
-    cannot be written gets a tokenizer that is not kept. Raises CorpusError, TokenizerError.
+    cannot be written gets a tokenizer that is not kept. Raises CorpusError (also for a corpus that
+    changed meanwhile), TokenizerError.
     """
     from engine import tokenizers
 
     if kind in tokenizers.UNTRAINED or kind not in tokenizers.KINDS:
         return tokenizers.build(kind, lambda: (), vocab_size, lab)
     entry = find_corpus(lab, corpus)
+    stamps = source_stamps(entry)
     path = _path(lab, entry, kind, vocab_size, progress)
     kept = _load(path)
     if kept is not None:
@@ -57,6 +59,10 @@ def get_tokenizer(
             yield "\n"  # what will stand between the documents
 
     tokenizer = tokenizers.build(kind, texts, vocab_size, lab)
+    if source_stamps(entry) != stamps:
+        raise CorpusError(
+            f"corpus '{corpus}' was changed while its vocabulary was being learned", "try again"
+        )
     _keep(tokenizer, path)
     return tokenizer
 

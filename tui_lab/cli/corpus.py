@@ -169,16 +169,21 @@ def prepare(
     workers: Annotated[
         int | None, typer.Option(help="Threads that tokenize (default: one a core).", min=1)
     ] = None,
+    check: Annotated[
+        bool, typer.Option("--check", help="Hash every shard; build anew what was damaged.")
+    ] = False,
     json: Json = False,
 ) -> None:
-    """Tokenize a corpus into shards that training maps into memory. Training does so by itself."""
+    """Tokenize a corpus into shards, ready for training. Training does so by itself."""
     from engine import corpora
 
     lab = current_lab()
     began = time.monotonic()
     with _progress(f"preparing {name}", quiet=json) as progress:
         cutter = _tokenizer(lab, name, tokenizer, vocab_size, progress)
-        prepared = corpora.prepare(lab, name, cutter, progress=progress, workers=workers)
+        prepared = corpora.prepare(
+            lab, name, cutter, progress=progress, workers=workers, check=check
+        )
     if json:
         say_json(
             {

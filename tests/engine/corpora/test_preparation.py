@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import json
 import os
 import subprocess
 import sys
 import textwrap
-from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -29,31 +26,13 @@ from engine.corpora import (
 )
 from engine.errors import CorpusError, TokenizerError
 from engine.lab import Lab
-
-TEXTS = [
-    "The first document.\nIt has two lines.\n",
-    "Der zweite: äöü, 12345 and  spaces.\n\n\n  Indented.",
-    "third\n",
-]
-
-
-@pytest.fixture
-def three(lab: Lab, tmp_path: Path) -> Lab:
-    """A lab with corpus `three` of three documents, each well above a chunk once chunks are cut."""
-    source = tmp_path / "three.jsonl"
-    source.write_text("".join(json.dumps({"text": text * 40}) + "\n" for text in TEXTS))
-    add(lab, "three", [source])
-    return lab
+from tests.engine.corpora.conftest import TEXTS, left_over
 
 
 @pytest.fixture
 def small_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(preparation, "CHUNK", 200)
     monkeypatch.setattr(sources, "BLOCK", 64)
-
-
-def left_over(lab: Lab) -> list[str]:
-    return [path.name for path in (lab.corpus / "prepared").glob(".tmp-*")]
 
 
 @pytest.mark.parametrize("kind", ["bytes", "char", "word", "bpe"])
@@ -161,37 +140,15 @@ def test_a_source_that_changes_meanwhile_is_refused(three: Lab) -> None:
     assert left_over(three) == []
 
 
-@pytest.mark.parametrize("damage", ["short", "gone", "documents", "manifest", "numbers"])
-def test_damage_is_noticed_and_mended(three: Lab, damage: str) -> None:
-    """Opening names what is wrong; preparing again builds it anew."""
-    tokenizer = get_tokenizer(three, "three", "bytes", 0)
-    prepared = prepare(three, "three", tokenizer)
-    shard, manifest = prepared.path / "shard-00000.bin", prepared.path / "manifest.json"
-    if damage == "short":
-        os.truncate(shard, 100)
-    elif damage == "gone":
-        shard.unlink()
-    elif damage == "documents":
-        (prepared.path / "documents.bin").write_bytes(b"")
-    elif damage == "manifest":
-        manifest.write_text(manifest.read_text()[:50])
-    else:
-        manifest.write_text(manifest.read_text().replace('"n_tokens"', '"n_token"'))
-    with pytest.raises(CorpusError, match="is damaged"):
-        open_prepared(prepared.path)
-    again = prepare(three, "three", tokenizer)
-    assert again == prepared
-    assert again.verify() == []
-    assert left_over(three) == []
-
-
-def test_a_flipped_bit_is_found_by_verifying(three: Lab) -> None:
-    prepared = prepare(three, "three", get_tokenizer(three, "three", "bytes", 0))
-    shard = prepared.path / "shard-00000.bin"
-    content = bytearray(shard.read_bytes())
-    content[100] ^= 1
-    shard.write_bytes(content)
-    assert prepared.verify() == ["shard-00000.bin: its content is not what was written"]
+def test_an_edit_in_the_same_tick_of_the_clock_is_seen(three: Lab) -> None:
+    """Right after the hash was remembered, of the same size, again and again."""
+    source = three.root.parent / "three.jsonl"
+    tokenizer, found = tokenizers.build("bytes", lambda: (), 0), set()
+    for number in range(10):
+        with source.open("r+b") as file:
+            file.write(b'{"text": "%d' % number)
+        found.add(prepare(three, "three", tokenizer).corpus_digest)
+    assert len(found) == 10
 
 
 @pytest.mark.parametrize("stage", ["reading", "tokenizing"])
@@ -219,27 +176,6 @@ def test_progress_ends_at_the_whole(three: Lab) -> None:
     )
     size = (three.root.parent / "three.jsonl").stat().st_size
     assert told[-1] == ("tokenizing", size, size)
-
-
-def test_what_a_killed_process_left_is_swept(three: Lab) -> None:
-    gone = subprocess.run([sys.executable, "-c", "import os; print(os.getpid())"], stdout=-1)
-    kept = three.corpus / "prepared"
-    dead = kept / f"{preparation._temporary_prefix(int(gone.stdout))}x"
-    alive = kept / f"{preparation._temporary_prefix()}y"
-    for path in (dead, alive):
-        path.mkdir(parents=True)
-    prepare(three, "three", get_tokenizer(three, "three", "bytes", 0))
-    assert left_over(three) == [alive.name]
-
-
-def test_many_at_once_make_one(three: Lab) -> None:
-    """Two runs that start together over a new corpus both get whole shards."""
-    tokenizer = get_tokenizer(three, "three", "bytes", 0)
-    with ThreadPoolExecutor(4) as pool:
-        found = list(pool.map(lambda _: prepare(three, "three", tokenizer), range(8)))
-    assert all(prepared == found[0] for prepared in found)
-    assert found[0].verify() == []
-    assert left_over(three) == []
 
 
 def test_a_lab_that_cannot_be_written(three: Lab) -> None:
@@ -274,13 +210,30 @@ def test_a_trained_tokenizer_is_kept_and_mended(
     assert tokenizers.load(folder).digest == first.digest
 
 
+def test_a_vocabulary_is_not_kept_from_a_text_that_changed(
+    three: Lab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It would stand for the old text, which it does not spell."""
+    source, build = three.root.parent / "three.jsonl", tokenizers.build
+
+    def disturbed(*values: object) -> object:
+        source.write_text('{"text": "other"}\n')
+        return build(*values)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(tokenizers, "build", disturbed)
+        with pytest.raises(CorpusError, match="changed while its vocabulary"):
+            get_tokenizer(three, "three", "char", 0)
+    assert find_tokenizer(three, "three", "char", 0) is None
+
+
 def test_memory_stays_flat(tmp_path: Path) -> None:
     """64 MB of text in one file and 64 MB in short lines raise the peak by a fraction of that."""
     script = textwrap.dedent(
         """
         import resource, sys
         from pathlib import Path
-        from engine import tokenizers
+        from engine import stream, tokenizers
         from engine.corpora import add, prepare
         from engine.lab import Lab
 
@@ -313,12 +266,3 @@ def test_memory_stays_flat(tmp_path: Path) -> None:
         env=os.environ | {"PYTHONPATH": str(Path(__file__).parents[3])},
     )
     assert int(done.stdout) < 40, "MB of growth"
-
-
-@pytest.fixture(autouse=True)
-def _no_threads_left() -> Iterator[None]:
-    """A worker that outlives its work would go on reading a corpus that nobody wants."""
-    import threading
-
-    yield
-    assert not [t for t in threading.enumerate() if t.name.startswith("tokenize")]

@@ -82,6 +82,12 @@ def test_add_show_prepare_remove(small_lab: Lab, tmp_path: Path) -> None:
     (made,) = rows(corpus(small_lab, "prepare", "notes", "--tokenizer", "char", "--json"))
     assert made["tokens"] == made["bytes"] == len("a note on cats\nanother note on cats")
     assert Path(made["path"], "manifest.json").is_file()
+    shard = Path(made["path"], "shard-00000.bin")
+    good = shard.read_bytes()
+    shard.write_bytes(bytes(len(good)))
+    check = ("prepare", "notes", "--tokenizer", "char", "--check", "--json")
+    assert [row["path"] for row in rows(corpus(small_lab, *check))] == [made["path"]]
+    assert shard.read_bytes() == good
 
     assert corpus(small_lab, "remove", "notes").returncode == 0
     assert source.exists()
