@@ -112,8 +112,8 @@ class AttachedRun:
                 self._wake.clear()
         except BaseException as error:
             # Also MemoryError: a thread that dies silently looks like a run that stands still.
-            self._over.set()
             self.events.append(failure(error))
+            self._over.set()
         finally:
             for answers in list(self._answers.values()):
                 answers.close()

@@ -17,6 +17,9 @@ from tui_lab.series_store import Series
 EVENT_LINES = 500
 MOST_POINTS = 4_000
 """Validation points and marks that are kept; beyond it every second one of the older half goes."""
+SAID = {"Pause": "paused", "Resume": "resumed", "Stop": "stopping", "Step": "one step"}
+SAID |= {"SaveNow": "save", "EvalNow": "evaluation", "Sample": "sample", "SetLearningRate": "lr"}
+"""Commands in the event log, where little room is left beside who asked."""
 STATUSES = ("preparing", "training", "paused", "finished", "failed")
 
 
@@ -239,13 +242,16 @@ class RunState:
 
     def _on_control_applied(self, event: ev.ControlApplied) -> None:
         self.asked = ""
-        by = "" if event.who == self.me else f" (by {event.who})"
         if event.command == "SetLearningRate":
             self._mark(event.step, "rate")
-            self._log(event, "info", f"learning rate {event.before} → {event.after}{by}")
+        if event.who != self.me:
+            word = SAID.get(event.command, event.command)
+            change = f" {event.before} → {event.after}" if word == "lr" else ""
+            self._log(event, "info", f"{word}{change} by {event.who}")
+        elif event.command == "SetLearningRate":
+            self._log(event, "info", f"learning rate {event.before} → {event.after}")
         elif event.command in ("Pause", "Resume", "Stop"):
-            word = {"Pause": "paused", "Resume": "resumed", "Stop": "stopping"}[event.command]
-            self._log(event, "info", f"{word} at step {event.step}{by}")
+            self._log(event, "info", f"{SAID[event.command]} at step {event.step}")
 
     def _on_rolled_back(self, event: ev.RolledBack) -> None:
         self._go_back(event.step)
