@@ -72,6 +72,7 @@ class RunFolder:
             head = {"name": path.name, "created": time.time(), "version": __version__}
             atomic.write_json(path / RUN_FILE, {**head, **facts})
             atomic.sync_directory(lab.checkpoints)
+            atomic.sync_directory(lab.root)
         except OSError as error:
             raise InputError(
                 f"cannot make a run in '{lab.checkpoints}': {error.strerror}",
