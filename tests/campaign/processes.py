@@ -8,7 +8,6 @@ stood in the pipe when the process was killed is still read. Knows nothing of wh
 from __future__ import annotations
 
 import os
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -78,22 +77,37 @@ class Forked:
 
     def finish(self) -> int:
         """Hear it out; its exit code (0 only if nothing was raised)."""
-        if not self._wire.closed:
-            for _ in self.listen():
-                pass
-            self._wire.close()
-        return self._reap()
+        if self._wire.closed:
+            return self._reap()
+        for _ in self.listen():
+            pass
+        return self.code()
 
     def kill(self) -> bool:
         """kill -9, now; whether that is what ended it."""
-        self.process.kill()
+        if not self.ended():
+            self.process.kill()
+        return self.code() == -9
+
+    def code(self) -> int:
+        """The exit code, once it is there, with what it said to the last."""
         code = self._reap()
         try:
-            while True:
+            while not self._wire.closed and self._wire.poll():
                 self.told.append(Told(*self._wire.recv()))
         except (EOFError, OSError):
-            self._wire.close()
-        return code == -9
+            pass
+        self._wire.close()
+        return code
+
+    def outlast(self, until: float) -> bool:
+        """Hear it out up to a moment; whether it has ended by then."""
+        while not self.ended():
+            if time.monotonic() >= until:
+                return False
+            for _ in self.listen(until=min(until, time.monotonic() + 0.05)):
+                pass
+        return True
 
     def ended(self) -> bool:
         """Whether the process is gone, or about to be reaped."""
@@ -165,23 +179,6 @@ def train(say: Callable[..., None], root: Path, run: str, values: dict | None) -
         resume_training(lab, run, emit=emit, inbox=inbox)
     else:
         run_training(lab, Config().with_values(values), emit=emit, inbox=inbox, name=run)
-
-
-def command(
-    say: Callable[..., None], root: Path, arguments: list[str], output: Path, moment: float = 0.0
-) -> None:
-    """`tui-lab ARGUMENTS` in the lab at `root`, begun at `moment`; `output` gets what it prints."""
-    from engine import peaks
-    from tui_lab.__main__ import main
-
-    os.environ["TUI_LAB_DIR"], os.environ["TUI_LAB_CACHE_DIR"] = str(root), str(root / "cache")
-    peaks.measure = lambda device, precision: 1e12
-    with open(output, "wb") as file:
-        for number in (1, 2):
-            os.dup2(file.fileno(), number)
-    sys.argv = ["tui-lab", *arguments]
-    time.sleep(max(0.0, moment - time.monotonic()))
-    main()
 
 
 def _announced(

@@ -18,8 +18,11 @@ import engine.device
 import engine.generation.default
 import engine.machine
 import engine.session
+import tests.campaign.commands
 import tests.campaign.processes
+import tui_lab.app
 import tui_lab.cli
 import tui_lab.headless
+import tui_lab.launch
 
 torch.set_num_threads(1)

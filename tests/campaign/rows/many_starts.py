@@ -21,7 +21,8 @@ from typing import Any
 
 from engine.metrics import METRICS_FILE, read_metrics
 from engine.run_lock import LOCK_FILE
-from tests.campaign.processes import Forked, command, make_lab, train
+from tests.campaign.commands import command
+from tests.campaign.processes import Forked, make_lab, train
 from tests.campaign.row import Progress, Result, Row
 from tests.campaign.rows.kill_nine import BASE, RUN
 from tests.campaign.story import differing, story, unreadable
@@ -154,7 +155,7 @@ class Race:
             self.problems += written_twice(path / METRICS_FILE)
 
     def _resume(self, number: int, moment: float) -> Forked:
-        return Forked(command, self.place, RESUME, self._output(number), moment)
+        return Forked(command, self.place, RESUME, str(self._output(number)), moment)
 
     def _output(self, number: int) -> Path:
         return self.place / f"output-{number}.txt"
