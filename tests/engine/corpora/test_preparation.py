@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 import textwrap
+import time
 from pathlib import Path
 
 import numpy as np
@@ -141,15 +142,26 @@ def test_a_source_that_changes_meanwhile_is_refused(three: Lab) -> None:
     assert left_over(three) == []
 
 
-def test_an_edit_in_the_same_tick_of_the_clock_is_seen(three: Lab) -> None:
-    """Of the same size, right after the stamp was taken: equal stamps would hide it for ever."""
+def test_a_file_written_to_just_now_is_waited_for(
+    three: Lab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another write within the clock's tick would leave the same times, and be hidden for ever."""
     source, entry = three.root.parent / "three.jsonl", find_corpus(three, "three")
-    found = set()
-    for number in range(10):
-        with source.open("r+b") as file:
-            file.write(b"%d" % number)
-        found.add(digest.source_stamps(entry)[source])
-    assert len(found) == 10
+    slept = []
+
+    def write_meanwhile(seconds: float) -> None:
+        slept.append(round(seconds, 6))
+        source.write_text('{"text": "other"}\n')
+
+    written = source.stat().st_ctime_ns
+    monkeypatch.setattr(time, "time_ns", lambda: written + 5_000_000)
+    monkeypatch.setattr(time, "sleep", write_meanwhile)
+    stamp = digest.source_stamps(entry)[source]
+    assert slept == [0.015]
+    assert stamp[0] == source.stat().st_size, "stamped after the wait"
+    monkeypatch.setattr(time, "time_ns", lambda: source.stat().st_ctime_ns + digest.TICK)
+    digest.source_stamps(entry)
+    assert len(slept) == 1
 
 
 @pytest.mark.parametrize("stage", ["reading", "tokenizing"])
