@@ -27,7 +27,7 @@ from engine.lab import Lab
 from engine.metrics import MetricsTail, read_events, read_metrics
 from engine.run_lock import RunBusy, RunLock
 from engine.run_writer import RunWriter
-from engine.status import ACTIVE, judged, read_status, seconds_since
+from engine.status import ACTIVE, judged, read_status, still_seconds
 
 __all__ = [
     "MetricsTail",
@@ -235,7 +235,7 @@ def summarise(path: Path, *, own: bool = True) -> RunSummary:
         phase_total=status.phase_total,
         step_seconds=status.step_seconds,
         since=status.since,
-        still=seconds_since(status.advanced) if word in ACTIVE and status.advanced else 0.0,
+        still=still_seconds(status) if word in ACTIVE else 0.0,
     )
 
 

@@ -2,8 +2,8 @@
 
 Also how a reader should take it. On the same host a run whose process is gone has crashed (a
 process is known by its number and its start, since numbers come again), and one whose loop has been
-still for long is stalled; of a run on another host only its silence tells. What is long is judged
-by the run's own recent steps.
+still for long is stalled; on another host a process is known by its silence alone. What is long is
+judged by the run's own recent steps.
 """
 
 from __future__ import annotations
@@ -143,20 +143,28 @@ def judged(status: Status) -> str:
     if status.state not in ACTIVE:
         return status.state if status.state in ENDED else "unknown"
     if status.host != socket.gethostname():
-        silent = seconds_since(status.updated) > max(SILENT_SECONDS, _patience(status))
-        return "unknown" if silent else status.state
-    if not status.process or process_mark(status.pid) != status.process:
+        if seconds_since(status.updated) > max(SILENT_SECONDS, _patience(status)):
+            return "unknown"
+    elif not status.process or process_mark(status.pid) != status.process:
         return "crashed"
     return "stalled" if is_stalled(status) else status.state
 
 
 def is_stalled(status: Status) -> bool:
-    """Whether a run of this host that should be taking steps has taken none for long. A pause, an
-    evaluation, or a compilation takes what it takes."""
+    """Whether a run that should be taking steps has taken none for long. A pause, an evaluation, or
+    a compilation takes what it takes."""
     if status.state != "running" or status.phase != "training":
         return False
     least = STALLED_SECONDS if status.step_seconds > 0 else FIRST_STEP_SECONDS
-    return time.monotonic() - status.moved > max(least, _patience(status))
+    return still_seconds(status) > max(least, _patience(status))
+
+
+def still_seconds(status: Status) -> float:
+    """For how long the loop of a living run has done nothing, by one clock: the monotonic one of
+    this host, or that of the host which wrote both times."""
+    if status.host != socket.gethostname():
+        return max(0.0, status.updated - status.advanced) if status.advanced else 0.0
+    return max(0.0, time.monotonic() - status.moved) if status.moved else 0.0
 
 
 def _patience(status: Status) -> float:
