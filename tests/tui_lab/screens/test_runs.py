@@ -182,6 +182,29 @@ async def test_enter_opens_the_checkpoints_of_this_run(four: Lab, own_runs: None
         await until(pilot, lambda: pilot.app.screen.run == "micro-docs")
 
 
+async def test_a_shows_any_run_on_the_train_screen(four: Lab, own_runs: None) -> None:
+    """By its files alone: also one that has ended, and then another instead of it."""
+    app = Browser(four, "runs")
+    async with app.run_test(size=(120, 36)) as pilot:
+        await until(pilot, lambda: app.screen.runs)
+        for _ in range(2):
+            app.go("runs")
+            await until(pilot, lambda: app.screen.NAME == "runs")
+            await pilot.press("down")
+            wanted = app.screen.selected
+            await pilot.press("a")
+            await until(pilot, lambda run=wanted: app.run_state.run == run.name)
+            assert app.current_mode == "train" and app.trainer.path == wanted.path
+            assert app.run_state.step == wanted.step and not app.run_state.live
+            await until(pilot, lambda run=wanted: run.name in screen_text(app))
+        before = app.trainer
+        app.go("runs")
+        await until(pilot, lambda: app.screen.NAME == "runs")
+        await pilot.press("a")  # the one that is shown already
+        await until(pilot, lambda: app.current_mode == "train")
+        assert app.trainer is before
+
+
 async def test_the_mouse_moves_the_cursor_and_a_double_click_opens(
     four: Lab, own_runs: None
 ) -> None:
