@@ -2,106 +2,98 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
-import pty
-import select
 import signal
-import struct
 import subprocess
 import sys
 import termios
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from tests.tui_lab.terminals import ROOT, Terminal, shown
 from tui_lab import afterwards
 from tui_lab.state import RunState
 from tui_lab.trainer_thread import TrainerThread
 
-ROOT = Path(__file__).parents[2]
-
-# The app as `launch` opens it, with a session that trains nothing.
+# The app as `launch` opens it, with a session that trains nothing. The first word of the command
+# line says what goes wrong with it.
 PROGRAM = """
-import ctypes, os, sys
+import ctypes, os, sys, time
 from tests.tui_lab.fakes import FakeSession, config
 import tui_lab.app
 
+wrong = sys.argv[1] if len(sys.argv) > 1 else ""
+
 class Session(FakeSession):
-    def run_training(self, lab, told, **keywords):
+    def run_training(self, lab, told, *, emit, **keywords):
+        if wrong == "endless preparation":
+            time.sleep(60)
         ctypes.CDLL(None).puts(b"NOISE FROM C")
         ctypes.CDLL(None).fflush(None)
         os.write(2, b"MORE NOISE")
-        return super().run_training(lab, config(train__max_steps=100000), **keywords)
+        said = super().run_training(lab, config(train__max_steps=100000), emit=emit, **keywords)
+        if wrong == "endless end":
+            time.sleep(60)
+        return said
 
 made = tui_lab.app.LabApp.__init__
 def with_session(self, *arguments, **keywords):
     made(self, *arguments, session=Session(), **keywords)
 tui_lab.app.LabApp.__init__ = with_session
 from tui_lab.launch import launch
+App = tui_lab.app.LabApp
+
+def fail(self, *arguments):
+    raise {"failing tick": ValueError, "leaving tick": SystemExit}[wrong](f"{wrong} [b]")
+
+def block(self, *arguments):
+    time.sleep(60)
+
+def when_it_trains(method, then):
+    def instead(self, *arguments):
+        trains = self.run_state is not None and self.run_state.step > 3
+        return (then if trains else method)(self, *arguments)
+    return instead
+
+if wrong in ("failing tick", "leaving tick"):
+    App._tick = when_it_trains(App._tick, fail)
+if wrong == "failing timer":
+    App._drain = when_it_trains(App._drain, lambda self: self.nothing_of_this_name())
+if wrong == "failing widgets":
+    from tui_lab.widgets.topbar import TopBar
+    TopBar.render_line = when_it_trains(TopBar.render_line, lambda self, y: 1 / 0)
+    TopBar.run_state = property(lambda self: self.app.run_state)
+    App._tick = when_it_trains(App._tick, lambda self: [w.refresh() for w in self.query("*")])
+if wrong == "blocked loop":
+    App._tick = when_it_trains(App._tick, block)
+if wrong == "telling drops":
+    from tui_lab import terminal_writer
+    from tui_lab.terminal_writer import TerminalWriter
+    terminal_writer.LIMIT = 8192  # an app at rest draws little: not to have to wait for long
+    put = TerminalWriter.write
+    def write(self, text, **keywords):
+        taken = put(self, text, **keywords)
+        if not taken:
+            os.write(2, b"dropped ")
+        return taken
+    TerminalWriter.write = write
 launch("micro" if "train" in sys.argv else None)
 """
-
-
-class Terminal:
-    """A process in a pseudo-terminal of 120×36; `screen` is all that it has written."""
-
-    def __init__(self, *arguments: str, **environment: str) -> None:
-        self.written = b""
-        self.pid, self.fd = pty.fork()
-        if self.pid == 0:
-            os.chdir(ROOT)
-            os.environ.update(environment)
-            os.execv(sys.executable, [sys.executable, *arguments])
-        fcntl.ioctl(self.fd, termios.TIOCSWINSZ, struct.pack("HHHH", 36, 120, 0, 0))
-        self.code: int | None = None
-
-    def read(self, seconds: float = 0.05) -> None:
-        ready, _, _ = select.select([self.fd], [], [], seconds)
-        if ready:
-            try:
-                self.written += os.read(self.fd, 1 << 16)
-            except OSError:  # Linux: the other side is closed
-                time.sleep(0.01)
-
-    def until(self, condition: Callable[[], object], seconds: float = 20.0) -> None:
-        end = time.monotonic() + seconds
-        while not condition():
-            assert time.monotonic() < end, self.written[-2000:].decode(errors="replace")
-            self.read()
-
-    def ended(self) -> bool:
-        if self.code is None:
-            pid, status = os.waitpid(self.pid, os.WNOHANG)
-            if pid:
-                self.code = os.waitstatus_to_exitcode(status)
-        return self.code is not None
-
-    def hang_up(self) -> None:
-        """Close the terminal under the process."""
-        os.close(self.fd)
-        self.fd = os.open(os.devnull, os.O_RDWR)
-
-    def close(self) -> None:
-        if not self.ended():
-            os.kill(self.pid, signal.SIGKILL)
-            os.waitpid(self.pid, 0)
-        os.close(self.fd)
 
 
 @pytest.fixture
 def terminal(tmp_path: Path):
     opened: list[Terminal] = []
 
-    def start(*arguments: str) -> Terminal:
+    def start(*arguments: str, **options) -> Terminal:
         environment = {
             "TUI_LAB_CONFIG_DIR": str(tmp_path / "config"),
             "TUI_LAB_DIR": str(tmp_path),
             "TERM": "xterm-256color",
         }
-        opened.append(Terminal(*arguments, **environment))
+        opened.append(Terminal(*arguments, **options, **environment))
         return opened[-1]
 
     yield start
@@ -165,8 +157,9 @@ def test_a_signal_stops_and_saves(terminal, number: int, code: int):
     assert b"\x1b[?1049l" in one.written and b"Traceback" not in one.written
 
 
-def test_a_closed_terminal_does_not_end_the_run(terminal):
-    one = terminal("-c", PROGRAM, "train")
+@pytest.mark.parametrize("controlling", [True, False], ids=["SIGHUP", "no signal"])
+def test_a_closed_terminal_does_not_end_the_run(terminal, controlling: bool):
+    one = terminal("-c", PROGRAM, "train", controlling=controlling)
     one.until(lambda: b"micro-python-docs" in one.written and b"loss" in one.written)
     one.hang_up()
     time.sleep(1.0)
@@ -175,9 +168,18 @@ def test_a_closed_terminal_does_not_end_the_run(terminal):
     time.sleep(1.0)
     # The session that trains nothing takes little; an input thread spinning would take a core.
     assert processor_seconds(one.pid) - before < 0.5
-    os.kill(one.pid, signal.SIGTERM)
-    one.until(one.ended)
-    assert one.code == 143
+    one.signal(signal.SIGHUP)  # once more, which ends a process that does not expect it
+    time.sleep(0.2)
+    one.signal(signal.SIGTERM)
+    assert one.ends(10) == 143
+
+
+@pytest.mark.parametrize("controlling", [True, False], ids=["SIGHUP", "no signal"])
+def test_a_closed_terminal_ends_an_app_that_trains_nothing(terminal, controlling: bool):
+    one = terminal("-c", PROGRAM, controlling=controlling)
+    one.until(lambda: b"Train a GPT" in one.written)
+    one.hang_up()
+    assert one.ends(10) == 129
 
 
 def test_a_paused_run_is_saved_and_stays_paused_when_its_terminal_closes(terminal, tmp_path):
@@ -196,11 +198,139 @@ def test_a_paused_run_is_saved_and_stays_paused_when_its_terminal_closes(termina
     assert one.code == 143
 
 
+def test_a_hang_up_that_was_sent_leaves_the_terminal_restored(terminal):
+    one = terminal("-c", PROGRAM, "train")
+    one.until(lambda: b"loss" in one.written)
+    one.signal(signal.SIGHUP)
+    one.until(lambda: b"goes on without the screen" in one.written)
+    assert one.is_restored() and b"\x1b[?1049l" in one.written
+
+
 def processor_seconds(pid: int) -> float:
     import psutil
 
     times = psutil.Process(pid).cpu_times()
     return times.user + times.system
+
+
+@pytest.mark.parametrize(
+    ("wrong", "seconds"),
+    [("blocked loop", 6.0), ("endless preparation", 3.0), ("endless end", 4.0)],
+)
+def test_a_signal_is_answered_whatever_hangs(terminal, wrong: str, seconds: float):
+    """The seconds include what the screen is given for closing, and the thread for ending."""
+    one = terminal("-c", PROGRAM, wrong, "train")
+    one.until(lambda: b"micro" in one.written)
+    one.read_for(1.0)
+    one.signal(signal.SIGTERM)
+    started = time.monotonic()
+    one.until(one.ended)
+    one.read()
+    assert one.code == 143 and time.monotonic() - started < seconds
+    assert one.is_restored() and b"\x1b[?1049l" in one.written
+
+
+def test_a_second_signal_leaves_at_once(terminal):
+    one = terminal("-c", PROGRAM, "blocked loop", "train")
+    one.until(lambda: b"micro" in one.written)
+    one.read_for(1.0)
+    started = time.monotonic()
+    one.signal(signal.SIGINT)
+    time.sleep(0.1)
+    one.signal(signal.SIGINT)
+    one.until(one.ended)
+    one.read()
+    assert one.code == 130 and time.monotonic() - started < 1.0
+    assert one.is_restored() and b"\x1b[?1049l" in one.written
+
+
+def test_a_signal_is_answered_although_nobody_reads_the_terminal(terminal):
+    one = terminal("-c", PROGRAM, "train")
+    one.until(lambda: b"loss" in one.written)
+    for number in range(40):  # more than any buffer holds, and nobody reads
+        one.type(b"?\x1b" if number % 2 else b"2" if number % 4 else b"1")
+        time.sleep(0.03)
+    started = time.monotonic()
+    one.signal(signal.SIGTERM)
+    assert one.ends(10) == 143
+    assert time.monotonic() - started < 5.0
+    assert one.is_restored()
+    one.read_for(0.5)
+    assert one.written.endswith(b"\x1b[?1004l")  # the last of what restores the terminal
+
+
+def test_what_was_not_drawn_is_made_good_by_a_repaint(terminal, tmp_path: Path):
+    one = terminal("-c", PROGRAM, "telling drops")
+    one.until(lambda: b"Train a GPT" in one.written)
+    log = tmp_path / "config" / "app.log"
+    for number in range(200):
+        one.type(b"12"[number % 2 : number % 2 + 1])
+        one.resize(110 + number % 11, 30 + number % 7)
+        time.sleep(0.1)
+        if "dropped" in log.read_text():
+            break
+    one.resize(120, 36)
+    one.type(b"2")
+    time.sleep(0.5)
+    one.read_for(1.5)
+    assert "dropped" in log.read_text(), "the terminal took everything: nothing was tried"
+    drawn = shown(one.written)
+    before = len(one.written)
+    one.signal(signal.SIGCONT)  # draws everything anew
+    one.read_for(1.5)
+    anew = shown(one.written[before:])
+    assert drawn[1:] == anew[1:]  # the first line tells what the screen costs
+    assert drawn[0].split("UI")[0].split() == anew[0].split("UI")[0].split()
+    assert "hello-python" in "".join(drawn)
+
+
+def test_a_stop_and_its_end_leave_the_terminal_right(terminal):
+    one = terminal("-c", PROGRAM, "train")
+    one.until(lambda: b"loss" in one.written)
+    threads = threads_of(one.pid)
+    for _ in range(3):
+        one.signal(signal.SIGSTOP)
+        time.sleep(0.1)
+        one.signal(signal.SIGCONT)
+        one.read_for(0.4)
+    assert threads_of(one.pid) < threads + 3  # not a reader and a writer more each time
+    before = len(one.written)
+    one.signal(signal.SIGTSTP)
+    one.until(lambda: b"\x1b[?1049l" in one.written[before:])
+    one.until(lambda: state_of(one.pid) == "T")
+    assert one.is_restored()
+    one.signal(signal.SIGCONT)
+    one.until(lambda: b"\x1b[?1049h" in one.written[before:])
+    one.until(lambda: "loss" in "".join(shown(one.written[before:])))
+    one.type(b"q")
+    one.until(lambda: b"A run is training" in one.written)
+    one.type(b"s")
+    one.until(one.ended)
+    one.read()
+    assert one.code == 0 and one.is_restored()
+
+
+def threads_of(pid: int) -> int:
+    return len(list(Path(f"/proc/{pid}/task").iterdir()))
+
+
+def state_of(pid: int) -> str:
+    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+
+
+@pytest.mark.parametrize(
+    "wrong", ["failing tick", "failing timer", "failing widgets", "leaving tick"]
+)
+def test_a_failure_of_the_screen_does_not_end_the_run(terminal, tmp_path: Path, wrong: str):
+    one = terminal("-c", PROGRAM, wrong, "train")
+    one.until(lambda: b"goes on without the screen" in one.written)
+    one.until(lambda: b"loss 2" in one.written.rpartition(b"goes on")[2])
+    assert b"error: the screen failed" in one.written and b"app.log" in one.written
+    assert one.is_restored()
+    assert "Traceback" in (tmp_path / "config" / "app.log").read_text()
+    one.type(b"\x03")
+    one.until(one.ended)
+    assert one.code == 130
 
 
 def test_keep_training_goes_on_in_lines_and_ctrl_c_saves(terminal):
