@@ -13,7 +13,7 @@ from engine.config import Config
 from engine.data import Batches
 from engine.device import needs_scaler
 from engine.feed import Feed
-from engine.guard import Guard
+from engine.guard import build_guard
 from engine.keeper import Keeper
 from engine.meter import Meter
 from engine.model import GPT
@@ -47,7 +47,7 @@ def assemble(
     model = GPT(config.model, vocab_size).to(device)
     optimizer = build_optimizer(model, config.optimizer, device)
     scaler = torch.amp.GradScaler(device.type) if needs_scaler(machine.precision) else None
-    guard = Guard(
+    guard = build_guard(
         device,
         config.train.spike_factor,
         skip_spikes=config.train.on_spike != "warn" and scaler is None,

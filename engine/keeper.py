@@ -41,7 +41,7 @@ class Boundary:
     progress: Progress
     batches: dict[str, Any]
     random: dict[str, Tensor]
-    guard: dict[str, Tensor]
+    guard: Any  # the guard's own `memory`
 
 
 class Keeper:
@@ -76,7 +76,7 @@ class Keeper:
 
     def boundary(self, progress: Progress, batches: dict[str, Any]) -> Boundary:
         """Remember of this step boundary what the next step changes beside the weights."""
-        return Boundary(replace(progress), batches, random_states(), self.guard.tensors())
+        return Boundary(replace(progress), batches, random_states(), self.guard.memory())
 
     def save(self, at: Boundary, val_loss: float | None, kind: str) -> None:
         """Copy the state and write it in the background; training waits for the copy alone.
@@ -110,7 +110,9 @@ class Keeper:
         }
         tensors = moments(self.optimizer)
         tensors |= {f"{RANDOM}{name}": tensor for name, tensor in at.random.items()}
-        tensors |= {f"{GUARD}{name}": tensor for name, tensor in at.guard.items()}
+        tensors |= {
+            f"{GUARD}{name}": tensor for name, tensor in self.guard.tensors(at.guard).items()
+        }
         self._saver.snapshot(self.model.state_dict(), tensors, state, meta, kind)
 
     def is_sound(self) -> bool:

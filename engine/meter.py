@@ -89,7 +89,7 @@ class Meter:
         counts: Tensor,
     ) -> None:
         """Start bringing loss, gradient norm and the guard's counts to the host."""
-        numbers, ready = torch.stack((loss.float(), grad_norm.float(), *counts)), None
+        numbers, ready = torch.cat((torch.stack((loss.float(), grad_norm.float())), counts)), None
         if self.device.type == "cuda":
             host = torch.empty(len(numbers), pin_memory=True)
             host.copy_(numbers, non_blocking=True)

@@ -145,7 +145,7 @@ class Trainer:
             self.mark()
         return before, f"{scheduled * progress.lr_scale:.3g}"
 
-    def update(self, allowed: Tensor) -> None:
+    def update(self, allowed: Tensor | bool) -> None:
         """Make the update if it is `allowed`: what is not finite never reaches the weights.
 
         On CUDA the verdict stays on the device: the fused optimiser reads it there and skips.
@@ -155,6 +155,7 @@ class Trainer:
             scaler.step(optimizer)
             scaler.update()
         elif self.parts.device.type == "cuda":
+            assert isinstance(allowed, Tensor)
             optimizer.found_inf = (~allowed).float()  # type: ignore[attr-defined]
             optimizer.step()
         elif allowed:

@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING
 
 from engine import events
 from engine.errors import EngineError
-from engine.guard import Verdicts
 from engine.meter import Logged
 from engine.out_of_memory import explain, make_room
 from engine.progress import Progress
@@ -29,7 +28,7 @@ class Trouble:
 
     def __init__(self, trainer: Trainer) -> None:
         self.trainer = trainer
-        self._told = Verdicts(*(int(count) for count in trainer.parts.guard.counts.tolist()))
+        self._told = trainer.parts.guard.verdicts()
         self._short_at = -1  # the step at which memory ran out last
 
     # Losses and gradients ------------------------------------------------------------------------
@@ -115,7 +114,7 @@ class Trouble:
             trainer.progress = progress
             parts.meter.forget()
             trainer.mark()
-        self._told = Verdicts(*(int(count) for count in parts.guard.counts.tolist()))
+        self._told = parts.guard.verdicts()
         trainer.emit(
             events.RolledBack(
                 step=info.step, from_step=before.step, path=str(info.path), reason=why
