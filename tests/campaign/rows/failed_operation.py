@@ -274,7 +274,7 @@ ROW = Row(
     fault="every file operation of a save fails, and every one is the last",
     must="the old or the new checkpoint loads, what was said to be saved is there, what matters is "
     "never deleted, nothing half counts as a checkpoint, and the save lands when it is tried again",
-    slice=120,
+    slice=80,
     full=3_000,
     run=run,
 )
