@@ -1,4 +1,4 @@
-"""A disk of a few megabytes that can be filled and emptied: a real one where mounting is allowed."""
+"""A disk of a few megabytes that can be filled: a real one where mounting is allowed."""
 
 from __future__ import annotations
 
