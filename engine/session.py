@@ -21,13 +21,14 @@ from engine.checkpoints import CheckpointInfo, check_belongs, check_name
 from engine.config import Config, to_toml
 from engine.corpora import find_corpus, get_tokenizer, prepare
 from engine.corpora.digest import corpus_digest
+from engine.corpora.preparation import prepared_digest
 from engine.data import Windows, split
 from engine.device import check_device_name
 from engine.errors import EngineError, InputError, in_words
 from engine.lab import Lab
 from engine.planner import count_steps
 from engine.resuming import Resumption, describe, open_resumption
-from engine.runs import RunFolder, RunWriter
+from engine.runs import RunFolder, RunWriter, check_writable
 from engine.spool import Spool
 
 if TYPE_CHECKING:
@@ -40,6 +41,7 @@ def check_request(lab: Lab, config: Config, name: str | None = None) -> None:
         check_name(name)
     find_corpus(lab, config.data.corpus)
     check_device_name(config.train.device)
+    check_writable(lab.checkpoints)
 
 
 def run_training(
@@ -99,9 +101,9 @@ def resume_training(
         info, config = taken.info, taken.config
         tell.resumed_from = info
         tokenizer = tokenizers.load(folder.path / "tokenizer")
-        _check_corpus(lab, folder, config.data.corpus)
+        content = corpus_digest(lab, find_corpus(lab, config.data.corpus))
+        check_belongs(info, tokenizer.digest, prepared_digest(tokenizer, content))
         material = Material(lab, config, tell, tokenizer)
-        check_belongs(info, tokenizer.digest, material.prepared.digest)
         length = count_steps(config, len(material.train))
         if length is not None and info.step >= length:
             raise InputError(
@@ -114,16 +116,6 @@ def resume_training(
             atomic.write_text(folder.path / "config.toml", to_toml(config))
         return _train_in(folder, config, material, machine, tell, inbox, taken)
     return tell.stopped_early()
-
-
-def _check_corpus(lab: Lab, folder: RunFolder, corpus: str) -> None:
-    """Refuse a text that is not the one the run was trained on."""
-    now = corpus_digest(lab, find_corpus(lab, corpus))
-    if now != folder.identity.get("corpus_digest", now):
-        raise EngineError(
-            f"corpus '{corpus}' is not what run '{folder.name}' was trained on",
-            "put the old text back, or start a new run",
-        )
 
 
 def default_name(config: Config, preset: str) -> str:

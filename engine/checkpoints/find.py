@@ -9,12 +9,18 @@ no checkpoint, whatever it holds.
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from pathlib import Path
 
 from engine.checkpoints import layout
-from engine.checkpoints.layout import CheckpointInfo, describe, list_checkpoints
+from engine.checkpoints.layout import (
+    CheckpointInfo,
+    checkpoint_folders,
+    describe,
+    list_checkpoints,
+)
 from engine.checkpoints.pickles import refuse_file
-from engine.checkpoints.proof import newest_verified
+from engine.checkpoints.proof import check_facts, newest_verified, verify
 from engine.checkpoints.retention import remove
 from engine.errors import CheckpointError, did_you_mean
 from engine.lab import Lab, is_shipped
@@ -55,6 +61,12 @@ def find_run_folder(lab: Lab, name: str) -> Path:
         refuse_file(path)
         if "/" in name and (path / RUN_FILE).is_file():
             return _followed_by_person(path)
+    for folder in (lab.checkpoints / name, path):
+        if folder is not None and not _is_link(folder) and checkpoint_folders(folder):
+            raise CheckpointError(
+                f"'{folder}' has lost its {RUN_FILE}",
+                f"put it back; the checkpoints in it can be named: {folder}/step_000001",
+            )
     if _is_link(lab.checkpoints / name):
         raise CheckpointError(f"run '{name[:200]}' is a symbolic link", "it is not followed")
     hint = did_you_mean(name[:200], runs) or "no run is here yet: tui-lab train makes one"
@@ -108,24 +120,64 @@ def find_checkpoint(lab: Lab, reference: str, problems: list[str] | None = None)
     run = find_run_folder(lab, name)
     if which in ("", "last"):
         return _newest(run, problems)
-    found = list_checkpoints(run)
     if which == "best":
-        for info in found:
-            if info.best:
-                return info
-        raise CheckpointError(
-            f"run '{run.name}' has no checkpoint with a validation loss",
-            f"'{run.name}' alone means its newest",
-        )
+        return _best(run, problems)
+    found = list_checkpoints(run)
     if not which.isdecimal():
         raise CheckpointError(
             f"'{which[:80]}' in '{reference[:200]}' is no checkpoint", "write @best, @last or @STEP"
         )
-    # Of several saves of a step the last complete one; a broken one only if there is no other.
-    steps = {info.step: info for info in sorted(found, key=lambda info: info.complete)}
-    if int(which[:18]) not in steps:
+    saves = [info for info in found if info.step == int(which[:18])]
+    if not saves:
         raise CheckpointError(f"run '{run.name}' has no step {which[:18]}", _steps_hint(found))
-    return steps[int(which[:18])]
+    return _last_sound(saves, problems)
+
+
+def _last_sound(saves: list[CheckpointInfo], problems: list[str] | None) -> CheckpointInfo:
+    """Of several saves of a step the last sound one. One alone is meant as it is: it may be there
+    to be looked at or deleted, and nothing broken is ever loaded."""
+    skipped: list[str] = []
+    for info in reversed(saves) if len(saves) > 1 else ():
+        found = verify(info.path)
+        if not found:
+            if problems is not None:
+                problems.extend(skipped)
+            return info
+        skipped += found
+    return saves[-1]
+
+
+def _best(run: Path, problems: list[str] | None) -> CheckpointInfo:
+    """The sound checkpoint of the lowest validation loss. Losses are believed only from files whose
+    hash is right: a flipped bit in one must not make another the best."""
+    found, skipped, scored = list_checkpoints(run), [], []
+    for info in found:
+        try:
+            check_facts(info.path)
+        except CheckpointError as error:
+            skipped.append(error.title)
+        else:
+            scored += [info] if info.val_loss is not None else []
+    for info in sorted(scored, key=lambda info: (info.val_loss, -info.step, -info.time)):
+        broken = verify(info.path)
+        if not broken:
+            if problems is not None:
+                problems.extend(skipped)
+            return replace(info, best=True)
+        skipped += broken
+    if skipped:
+        raise _none_sound(run, skipped)
+    raise CheckpointError(
+        f"run '{run.name}' has no checkpoint with a validation loss",
+        f"'{run.name}' alone means its newest",
+    )
+
+
+def _none_sound(run: Path, skipped: list[str]) -> CheckpointError:
+    return CheckpointError(
+        f"run '{run.name}' has no sound checkpoint: {skipped[0]}",
+        f"tui-lab checkpoints verify {run.name} names every problem",
+    )
 
 
 def _newest(run: Path, problems: list[str] | None) -> CheckpointInfo:
@@ -135,10 +187,7 @@ def _newest(run: Path, problems: list[str] | None) -> CheckpointInfo:
             problems.extend(skipped)
         return info
     if skipped:
-        raise CheckpointError(
-            f"run '{run.name}' has no sound checkpoint: {skipped[0]}",
-            f"tui-lab checkpoints verify {run.name} names every problem",
-        )
+        raise _none_sound(run, skipped)
     raise CheckpointError(
         f"run '{run.name}' has no checkpoint", "it was not saved, or they were deleted"
     )

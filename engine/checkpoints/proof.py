@@ -101,6 +101,12 @@ def verify(path: Path, progress: Callable[[int], None] = lambda done: None) -> l
     return problems
 
 
+def check_facts(path: Path) -> None:
+    """Raise CheckpointError unless manifest and meta data of the checkpoint are as they were saved;
+    reads no tensor."""
+    check_file(path / layout.META, read_manifest(path)["files"][layout.META])
+
+
 def check_file(
     path: Path, entry: dict[str, Any], on_bytes: Callable[[int], None] = lambda count: None
 ) -> None:
@@ -139,8 +145,8 @@ def check_belongs(info: CheckpointInfo, tokenizer_digest: str, corpus_digest: st
     for what, digest in (("tokenizer", tokenizer_digest), ("corpus", corpus_digest)):
         if digests.get(what, digest) != digest:
             raise CheckpointError(
-                f"'{info.path}' was not made with the {what} that its run has now",
-                f"put the {what} back as it was, or resume an earlier checkpoint",
+                f"the {what} is not what run '{info.run}' was trained on ({info.path.name})",
+                f"put the old {what} back, or start a new run",
             )
 
 

@@ -36,7 +36,8 @@ CHUNK = 1 << 20  # characters encoded at once: long enough to share overheads, s
 
 def prepared_path(lab: Lab, corpus: str, tokenizer: Tokenizer, content: str) -> Path:
     """Where the shards of `corpus` with digest `content` belong."""
-    return lab.corpus / "prepared" / f"{corpus}-{tokenizer.kind}-{_key(tokenizer, content)[:12]}"
+    key = prepared_digest(tokenizer, content)[:12]
+    return lab.corpus / "prepared" / f"{corpus}-{tokenizer.kind}-{key}"
 
 
 def find_prepared(lab: Lab, corpus: str, tokenizer: Tokenizer) -> Prepared | None:
@@ -83,7 +84,7 @@ def prepare(
         "corpus_digest": content,
         "tokenizer": tokenizer.kind,
         "tokenizer_digest": tokenizer.digest,
-        "digest": _key(tokenizer, content),
+        "digest": prepared_digest(tokenizer, content),
     }
     try:
         with store.building(path) as build:
@@ -105,7 +106,8 @@ def prepare(
         ) from error
 
 
-def _key(tokenizer: Tokenizer, content: str) -> str:
+def prepared_digest(tokenizer: Tokenizer, content: str) -> str:
+    """What `Prepared.digest` is for a corpus whose digest is `content`: the tokens' identity."""
     return hashlib.sha256(f"{FORMAT}\0{content}\0{tokenizer.digest}".encode()).hexdigest()
 
 
