@@ -75,6 +75,7 @@ def run_headless(
         thread.start()
         while not leaving.over.wait(DRAIN_SECONDS) and not leaving.is_due():
             _drain(queue, listener)
+        _drain(queue, listener)
         # A thread that nobody asked to leave comes back by itself: its last files may take long.
         if not leaving.hasty:
             returned.wait(GRACE_SECONDS if leaving.code else None)
