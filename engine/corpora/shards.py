@@ -55,17 +55,14 @@ class Prepared:
     def tokens(self) -> TokenStream:
         """All tokens, to learn or measure from: what was prepared, or CorpusError.
 
-        A small corpus is read into memory and compared with its hash, once for each `Prepared`.
-        A larger one is read where it lies; `prepare` has seen that nobody changed it since.
+        A small corpus is read into memory and compared with its hash. A larger one stays where it
+        lies, and is as it was when this was first called: `prepare` calls it before it judges.
         """
         return self._tokens
 
     @cached_property
     def _tokens(self) -> TokenStream:
-        stream = TokenStream.open(self._shard_files, self.dtype)
-        if not self.is_held and (name := self.changed_file()):
-            raise _damaged(self.path, f"{name} was changed")
-        return stream
+        return TokenStream.open(self._shard_files, self.dtype)
 
     def peek(self) -> TokenStream:
         """All tokens, to look at some: nothing is held, and only sizes are checked."""
@@ -102,24 +99,31 @@ class Prepared:
         return problems
 
     def last_change(self) -> tuple[int, str]:
-        """When the last of its files but the manifest was written to (ns), and which that is.
+        """When the last of its files but the manifest was changed (ns), and which that is.
 
         Raises CorpusError when one is gone.
         """
         names = [*(name for name, _, _ in self.shards), DOCUMENTS]
         try:
-            return max(((self.path / name).stat().st_mtime_ns, name) for name in names)
+            return max((_changed_at(self.path / name), name) for name in names)
         except OSError as error:
             raise _unreadable(self.path, error) from None
 
     def changed_file(self) -> str:
-        """A file that was written to after the manifest was, by its time: perhaps changed, perhaps
-        only copied. Empty when there is none. Raises CorpusError when one is gone."""
+        """A file that is newer than the manifest: perhaps changed, perhaps only copied. Empty when
+        there is none. Raises CorpusError when one is gone."""
         changed, name = self.last_change()
         try:
-            return name if changed > (self.path / MANIFEST).stat().st_mtime_ns else ""
+            return name if changed > _changed_at(self.path / MANIFEST) else ""
         except OSError as error:
             raise _unreadable(self.path, error) from None
+
+
+def _changed_at(path: Path) -> int:
+    """The time of the inode counts too: it is set by what keeps the time of the content, as moving
+    another file here does."""
+    stat = path.stat()
+    return max(stat.st_mtime_ns, stat.st_ctime_ns)
 
 
 def open_prepared(path: Path) -> Prepared:

@@ -38,24 +38,26 @@ def trusted(path: Path, progress: Progress | None = None, check: bool = False) -
     """
     try:
         prepared = open_prepared(path)
-        suspect, (last_change, _) = prepared.changed_file(), prepared.last_change()
+        suspect, seen = prepared.changed_file(), prepared.last_change()
         prepared.document_starts()
-        if prepared.is_held and not check:
-            prepared.tokens()
-        elif (check or suspect) and prepared.verify(progress):
+        prepared.tokens()
+        unread = not prepared.is_held
+        if (check or (suspect and unread)) and prepared.verify(progress):
+            return None
+        if suspect:
+            _renew(path / MANIFEST)
+        if prepared.last_change() != seen:
             return None
     except CorpusError:
         return None
-    if suspect:
-        _renew(path / MANIFEST, last_change)
     return prepared
 
 
-def _renew(manifest: Path, last_change: int) -> None:
-    """Say by the manifest's time that all is as it was written up to `last_change`: the times of a
-    copy are in any order, and it should be read once, not at each start."""
+def _renew(manifest: Path) -> None:
+    """Say by the manifest's time that the files beside it are what it says: a copy's times are in
+    any order, and it should be read once, not at each start."""
     try:
-        os.utime(manifest, ns=(last_change, last_change))
+        os.utime(manifest)
     except OSError:
         return  # not ours to write: it is read again the next time
 
@@ -94,7 +96,10 @@ def put_in_place(build: Path, path: Path, check: bool = False) -> Prepared:
             build.rename(path)
             shutil.rmtree(aside, ignore_errors=True)
         atomic.sync_directory(path.parent)
-        return open_prepared(path)
+        prepared = open_prepared(path)
+        if not prepared.is_held:
+            prepared.tokens()
+        return prepared
 
 
 @contextmanager
