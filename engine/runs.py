@@ -9,7 +9,9 @@ Knows no torch. Writing a run's history is `run_writer`, reading it `metrics`.
 
 from __future__ import annotations
 
+import errno
 import os
+import threading
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -36,6 +38,7 @@ __all__ = [
     "RunLock",
     "RunSummary",
     "RunWriter",
+    "check_writable",
     "compare_configs",
     "find_run",
     "list_runs",
@@ -90,6 +93,7 @@ class RunFolder:
         path = run if isinstance(run, Path) else find_run_folder(lab, run)
         if not (path / RUN_FILE).is_file():
             raise CheckpointError(f"'{path}' is not a run's folder")
+        check_writable(path)
         lock = RunLock(path)
         lock.acquire()
         clean_leftovers(path)
@@ -116,6 +120,28 @@ class RunFolder:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+
+def check_writable(folder: Path) -> None:
+    """Refuse a folder that cannot be written, by writing in it: rights alone do not tell of a
+    read-only mount. One that is not there yet counts as what it would be made in.
+
+    Raises InputError naming the folder.
+    """
+    place = folder
+    while not place.exists() and place != place.parent:
+        place = place.parent
+    probe = place / f".tmp-probe-{threading.get_native_id()}-{os.getpid()}"
+    try:
+        probe.mkdir(mode=0o700)
+        probe.rmdir()
+    except OSError as error:
+        full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+        remedy = "free some space" if full else "make it writable"
+        raise InputError(
+            f"cannot write in '{place}': {error.strerror}",
+            f"{remedy}, or choose another lab: --lab DIR",
+        ) from error
 
 
 def _make_free(parent: Path, name: str) -> Path:
