@@ -190,3 +190,11 @@ def test_hostile_text_reaches_no_terminal_by_the_log(folder: Folder) -> None:
     assert "\x1b" not in log
     assert "\u202e" not in log
     assert "sample: p" in log
+
+
+def test_the_steps_before_a_save_are_written_before_it(folder: Folder) -> None:
+    """Whoever is killed right after the save resumes from it, and has no step without a loss."""
+    writer = RunWriter(folder)
+    for event in (started(), step(1), step(2), events.Phase(phase="saving", step=2)):
+        writer(event)
+    assert list(read_metrics(folder.path)["step"]) == [1, 2]

@@ -161,7 +161,8 @@ class Chain:
         self.promised = -1  # the newest step that the run said was saved
         self.written = 0  # checkpoints so far
         self.kills = 0
-        self.completed = False
+        self.completed = False  # all steps are made, and saved
+        self.ended = False  # and its process came to its end by itself
         self.problems: list[str] = []
 
     def carry_out(self) -> list[str]:
@@ -244,7 +245,7 @@ class Chain:
 
     def _to_its_end(self, child: Forked) -> None:
         code = child.finish()
-        self.completed = True
+        self.completed = self.ended = True
         if code:
             self._count("unusable")
             self.problems.append(f"ended with {code}: {child.told[-1].text if child.told else ''}")
@@ -260,8 +261,10 @@ class Chain:
         other = differing(story(self.path), self.kind.story)
         self.problems += [f"differs from the undisturbed run: {name}" for name in other]
         self._count("equal", not other)
-        ended = json.loads((self.path / STATUS_FILE).read_text())["state"] == "finished"
-        if ended:  # else killed after its last save, and nobody has opened the folder since
+        if self.ended:  # else killed after its last save, and nobody has opened the folder since
+            state = json.loads((self.path / STATUS_FILE).read_text())["state"]
+            if state != "finished":
+                self.problems.append(f"at its end the run's status is {state}")
             names = {path.name for path in self.path.iterdir()}
             left = [name for name in names if name.startswith(".")]
             self.problems += [f"left in the run's folder: {name}" for name in left]
