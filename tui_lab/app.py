@@ -119,8 +119,10 @@ class LabApp(CurrentRun, Leaving, Sinks, App[int]):
             self._timer = self.set_timer(self.pace.interval(), self._drain)
 
     def _tick(self) -> None:
-        if len(self.screen_stack) != 1:
-            return  # the app closes, or a dialog is open: what lies behind it stands still
+        if len(self.screen_stack) != 1 or getattr(self._driver, "behind", False):
+            # The app closes, a dialog is open (what lies behind it stands still), or the terminal
+            # takes nothing.
+            return
         screen = self.screen_stack[0]
         if hasattr(screen, "tick") and screen.is_mounted:
             with self.batch_update():

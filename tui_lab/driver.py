@@ -22,10 +22,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import Any
 
+from textual import events
 from textual._ansi_sequences import SYNC_END, SYNC_START
 from textual._parser import ParseError
 from textual._xterm_parser import XTermParser
 from textual.drivers import linux_driver
+from textual.geometry import Size
 
 from tui_lab.terminal_writer import TerminalWriter, is_lost
 
@@ -35,6 +37,9 @@ RESTORE = (
     "\x1b[<u\x1b[?1049l\x1b[?25h\x1b[?1004l"  # keyboard, screen, cursor, focus
 )
 """Everything that the application mode switches on, switched off, in Textual's order."""
+
+RESIZE_SECONDS = 0.05
+"""From a change of the size to the new layout: as good as at once, and cheap in a storm of them."""
 
 AWAY_SECONDS = 0.3
 """Between two looks at whether a shell has given the terminal back."""
@@ -67,8 +72,14 @@ class LabDriver(linux_driver.LinuxDriver):
         self._found: list[Any] | None = None  # the terminal's settings before the app
         self._gone = False
         self._returning: asyncio.TimerHandle | None = None
+        self._resizing = False  # somebody will look at the size soon
 
     # Drawing.
+
+    @property
+    def behind(self) -> bool:
+        """Whether the terminal takes nothing at present: whatever is drawn will be drawn again."""
+        return bool(getattr(self._writer_thread, "behind", False))
 
     def write(self, data: str) -> None:
         """Hand over one whole frame, or one whole sequence outside of frames; never waits."""
@@ -94,7 +105,24 @@ class LabDriver(linux_driver.LinuxDriver):
 
     def _repaint(self) -> None:
         if self.drawing:
+            self._look_at_size()
             self._app.refresh(layout=True)
+
+    def _on_winch(self, *_: object) -> None:
+        """The window changes its size, perhaps many times a second: follow at some distance."""
+        if not (self._resizing or self._in_band_window_resize):
+            self._resizing = True
+            self._loop.call_soon_threadsafe(self._loop.call_later, RESIZE_SECONDS, self._resized)
+
+    def _resized(self) -> None:
+        self._resizing = False
+        if self.drawing and not self.behind:  # else a repaint follows anyway
+            self._look_at_size()
+
+    def _look_at_size(self) -> None:
+        size = Size(*self._get_terminal_size())
+        if size != self._app.size:
+            self._app.post_message(events.Resize(size, size))
 
     # The two modes.
 
@@ -121,6 +149,7 @@ class LabDriver(linux_driver.LinuxDriver):
         # Running in the background must not stop the training: the terminal is let alone instead.
         signal.signal(signal.SIGTTOU, signal.SIG_IGN)
         signal.signal(signal.SIGTTIN, signal.SIG_IGN)
+        signal.signal(signal.SIGWINCH, self._on_winch)
         # Textual returns early where the terminal is another job's: SIGCONT will come.
         self.drawing = self._writer_thread is not None
 

@@ -28,7 +28,7 @@ LAST_WORDS_SECONDS = 0.3
 class TerminalWriter(threading.Thread):
     """Writes to the terminal behind `descriptor` what `write` is given.
 
-    `on_caught_up` is called when something was dropped and the terminal takes data again,
+    `behind`: something was dropped. `on_caught_up` is called when something was dropped and the terminal takes data again,
     `on_lost` when the terminal is gone; both in this thread.
     """
 
@@ -45,7 +45,7 @@ class TerminalWriter(threading.Thread):
         self._changed = threading.Condition()
         self._queue: deque[tuple[bytes, bool]] = deque()
         self._waiting = 0  # bytes
-        self._behind = False  # something was dropped since the queue was last empty
+        self.behind = False  # something was dropped since the queue was last empty
         self._ending = False
         self._patience_over = False
 
@@ -58,8 +58,8 @@ class TerminalWriter(threading.Thread):
         with self._changed:
             if self._ending:
                 return False
-            if not keep and (self._behind or self._waiting > LIMIT):
-                self._behind = True
+            if not keep and (self.behind or self._waiting > LIMIT):
+                self.behind = True
                 return False
             self._queue.append((data, keep))
             self._waiting += len(data)
@@ -103,7 +103,7 @@ class TerminalWriter(threading.Thread):
                 if self._queue:
                     piece, _ = self._queue[0]
                     return piece
-                caught_up, self._behind = self._behind, False
+                caught_up, self.behind = self.behind, False
                 if not caught_up:
                     self._changed.wait()
             if caught_up:
