@@ -81,21 +81,23 @@ class Follower:
         found = list(self._in_order())
         self.caught_up = self._events.done and self._metrics.done
         if self.caught_up:
-            now = self._passing_events()
+            now = self._passing_events() if self._started or found else []
             # The status may still tell of an evaluation whose end has just been read.
             scored = any(isinstance(event, EvalDone) for event in found)
             found = [*now, *found] if scored else [*found, *now]
             found += self._last_word(found)
-        if found and not self._started and not isinstance(found[0], RunStarted):
+        if found and not self._started:
+            self._started = True
             found.insert(0, self._introduction())
-        self._started = self._started or bool(found)
         return found
 
     def _in_order(self) -> Iterator[Event]:
         """What waits of both files, by time; in one file the order of its lines always holds."""
         events, steps = self._events, self._metrics
         while (events.waiting or events.at_end) and (steps.waiting or steps.at_end):
-            if events.waiting and (not steps.waiting or _is_first(events.waiting[0], steps)):
+            if events.waiting and (
+                not steps.waiting or self._is_first(events.waiting[0], steps.waiting[0])
+            ):
                 event = events.waiting.popleft()
                 if steps.waiting and steps.waiting[0] is None and _goes_back(event):
                     steps.waiting.popleft()
@@ -106,9 +108,17 @@ class Follower:
             else:
                 return
 
+    def _is_first(self, event: Event | None, step: Event | None) -> bool:
+        """Whether an event comes before the step that waits."""
+        # Whatever the clocks said: the first word comes first, and steps that went back wait for
+        # the event that says so.
+        if step is None or event is None or (isinstance(event, RunStarted) and not self._started):
+            return True
+        return event.time < step.time
+
     def _noted(self, event: Event) -> Event:
         if isinstance(event, RunStarted):
-            self._ended = False
+            self._started, self._ended = True, False
             # The folder may have been moved, or be known by another path on another host.
             return replace(event, run=self.path.name, path=str(self.path))
         self._ended = self._ended or isinstance(event, Finished | Failed)
@@ -251,13 +261,6 @@ class _Source:
         self.at_end = records is None or self.tail.offset >= self.tail.size
         if self.at_end:
             self._pieces = None  # closes the file
-
-
-def _is_first(event: Event | None, steps: _Source) -> bool:
-    """Whether an event comes before the step that waits."""
-    step = steps.waiting[0]
-    # Steps that went back wait for the event that says so, whatever the clocks said.
-    return step is None or event is None or event.time < step.time
 
 
 def _goes_back(event: Event | None) -> bool:

@@ -124,12 +124,19 @@ def test_a_process_that_is_gone_without_a_word_has_crashed(folder: Folder) -> No
 
 
 def test_a_run_that_goes_on_in_another_process_loses_the_steps_that_never_were(folder: Folder):
-    told_by(folder, started(), *(step(number) for number in range(1, 31)))
+    steps = [step(number) for number in range(1, 31)]
+    told_by(folder, started(), *steps[:25], evaluated(25, 0.5), *steps[25:])
     follower, run = Follower(folder.path), RunState()
     for event in all_of(follower):
         run.apply(event)
-    assert run.step == 30
-    writer = told_by(folder, started(20, resumed=True), step(21, loss=1.0))
+    assert run.step == 30 and run.best.step == 25
+    writer = told_by(folder, started(20, resumed=True))
+    for event in all_of(follower):
+        run.apply(event)
+    assert run.series.step[-1] == run.step == 20
+    assert run.validation == [] and run.best is None
+    writer(step(21, loss=1.0))
+    writer.flush()
     for event in all_of(follower):
         run.apply(event)
     assert list(run.series.step) == list(range(1, 22)) and run.series.loss[-1] == 1.0
@@ -142,12 +149,14 @@ def test_a_run_that_goes_on_in_another_process_loses_the_steps_that_never_were(f
     writer.close()
 
 
-def test_a_clock_that_was_put_back_changes_nothing_of_the_order(folder: Folder, monkeypatch):
-    """The second process's clock is a day behind the first one's."""
+@pytest.mark.parametrize("before", [True, False], ids=["before", "after"])
+def test_a_clock_that_was_put_back_changes_nothing_of_the_order(folder: Folder, before: bool):
+    """By a day, before the second process has said its first word, or after it."""
     told_by(folder, started(), *(step(number) for number in range(1, 31)))
     past = time.time() - 86_400
+    first = past if before else time.time()
     later = [
-        events.RunStarted(**vars(started(20, resumed=True)) | {"time": past}),
+        events.RunStarted(**vars(started(20, resumed=True)) | {"time": first}),
         *(events.StepDone(**vars(step(n)) | {"time": past + n}) for n in range(21, 26)),
         events.EvalDone(**vars(evaluated(25, 1.0)) | {"time": past + 25.5}),
     ]
