@@ -109,7 +109,8 @@ def run(trials: int, folder: Path, progress: Progress) -> Result:
     places = ", ".join(f"{name} {count:,}" for name, count in tally.where.most_common())
     figures = {
         "kills": tally.kills,
-        "of these inside a save": inside,
+        "of these aimed at a save": tally.figures["aimed"],
+        "of all, inside a save": inside,
         "of the others, by what the run was doing": places,
         "unusable runs": tally.figures["unusable"],
         "acknowledged saves lost": tally.figures["lost"],
@@ -160,7 +161,7 @@ class Chain:
         self.path: Path | None = None  # the run's folder, once there is one to resume
         self.promised = -1  # the newest step that the run said was saved
         self.written = 0  # checkpoints so far
-        self.kills = 0
+        self.kills, self.aimed = 0, False
         self.completed = False  # all steps are made, and saved
         self.ended = False  # and its process came to its end by itself
         self.problems: list[str] = []
@@ -193,7 +194,8 @@ class Chain:
 
     def _aim(self, child: Forked) -> bool:
         """Wait for the moment to kill; False when the run came to its end before."""
-        if self.rng.random() >= AIMED:
+        self.aimed = self.rng.random() < AIMED
+        if not self.aimed:
             span = statistics.median(self.kind.seconds)
             return self._wait(child, child.started + self.rng.uniform(0, span))
         which = self.rng.randint(1, max(1, self.kind.saves - self.written))
@@ -216,6 +218,7 @@ class Chain:
         inside = last is not None and last.what != "settled"
         with self.tally.lock:
             self.tally.kills += 1
+            self.tally.figures["aimed"] += self.aimed
             self.tally.where["saving" if inside else _doing(child.told)] += 1
         new = self._folders() - self.folders
         path = self.path or next(iter(new), None)
