@@ -70,7 +70,7 @@ class Forked:
                 return
             try:
                 said = Told(*self._wire.recv())
-            except EOFError:
+            except (EOFError, OSError):  # gone, perhaps in the middle of a long word
                 return
             self.told.append(said)
             yield said
