@@ -39,7 +39,9 @@ RESTORE = (
 """Everything that the application mode switches on, switched off, in Textual's order."""
 
 RESIZE_SECONDS = 0.05
-"""From a change of the size to the new layout: as good as at once, and cheap in a storm of them."""
+STORM_SECONDS = 0.5
+"""From a change of the size to the new layout: as good as at once; twice a second in a storm of
+changes, because laying out everything anew takes its time from the training."""
 
 AWAY_SECONDS = 0.3
 """Between two looks at whether a shell has given the terminal back."""
@@ -73,6 +75,7 @@ class LabDriver(linux_driver.LinuxDriver):
         self._gone = False
         self._returning: asyncio.TimerHandle | None = None
         self._resizing = False  # somebody will look at the size soon
+        self._resized_at = 0.0
 
     # Drawing.
 
@@ -112,10 +115,12 @@ class LabDriver(linux_driver.LinuxDriver):
         """The window changes its size, perhaps many times a second: follow at some distance."""
         if not (self._resizing or self._in_band_window_resize):
             self._resizing = True
-            self._loop.call_soon_threadsafe(self._loop.call_later, RESIZE_SECONDS, self._resized)
+            calm = time.monotonic() - self._resized_at > 2 * STORM_SECONDS
+            delay = RESIZE_SECONDS if calm else STORM_SECONDS
+            self._loop.call_soon_threadsafe(self._loop.call_later, delay, self._resized)
 
     def _resized(self) -> None:
-        self._resizing = False
+        self._resizing, self._resized_at = False, time.monotonic()
         if self.drawing and not self.behind:  # else a repaint follows anyway
             self._look_at_size()
 

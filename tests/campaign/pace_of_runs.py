@@ -14,7 +14,8 @@ def steps(run: Path) -> list[tuple[int, float, float]]:
     for line in (run / "metrics.jsonl").read_text().splitlines(keepends=True):
         if line.endswith("\n"):
             record = json.loads(line)
-            found.append((record["step"], record["time"], record["loss"]))
+            if "loss" in record:  # an evaluation that was asked for stands on a line of its own
+                found.append((record["step"], record["time"], record["loss"]))
     return found
 
 

@@ -91,14 +91,14 @@ def _attempt(number: int, place: Path, window: float) -> Found:
     terminal = screen.path if number % 2 == 0 else screen.without_session(place)
     child = start(place, ["--start", "tiny"], Path(terminal))
     try:
-        _hear(child, 50)
+        hear(child, 50)
         begin = time.time()
-        _hear_for(child, window + random.Random(number).random() / 2)
+        hear_for(child, window + random.Random(number).random() / 2)
         closed = time.time()
         screen.close()
-        _hear_for(child, SETTLING)
+        hear_for(child, SETTLING)
         used, after = beside_training(child.process.pid)[0], time.time()
-        _hear_for(child, window)
+        hear_for(child, window)
         end = time.time()
         found.busy = (beside_training(child.process.pid)[0] - used) / (end - after)
         if not child.process.is_alive():
@@ -136,13 +136,13 @@ def _steer(child: Forked, path: Path) -> list[str]:
 def _becomes(child: Forked, path: Path, state: str, seconds: float = 10.0) -> bool:
     end = time.monotonic() + seconds
     while time.monotonic() < end:
-        _hear_for(child, 0.1)
+        hear_for(child, 0.1)
         if read_status(path).state == state:
             return True
     return False
 
 
-def _hear(child: Forked, step: int) -> None:
+def hear(child: Forked, step: int) -> None:
     """Listen until the run has done `step` steps."""
     for said in child.listen():
         if said.what == "step" and said.step >= step:
@@ -150,7 +150,7 @@ def _hear(child: Forked, step: int) -> None:
     raise AssertionError(f"the run ended early: {child.told[-3:]}")
 
 
-def _hear_for(child: Forked, seconds: float) -> None:
+def hear_for(child: Forked, seconds: float) -> None:
     for _ in child.listen(time.monotonic() + seconds):
         pass
 
@@ -161,10 +161,10 @@ def _headless(place: Path, window: float) -> float:
     make_preset(lab, "tiny", STEADY)
     child = start(place, ["train", "--config", "tiny"], place / "output")
     try:
-        _hear(child, 50)
-        _hear_for(child, SETTLING)
+        hear(child, 50)
+        hear_for(child, SETTLING)
         used, since = beside_training(child.process.pid)[0], time.monotonic()
-        _hear_for(child, window)
+        hear_for(child, window)
         return (beside_training(child.process.pid)[0] - used) / (time.monotonic() - since)
     finally:
         child.kill()
