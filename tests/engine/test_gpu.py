@@ -61,7 +61,8 @@ def test_a_nan_on_the_gpu_is_skipped_on_the_device(
         losses = run.losses()
         assert [step for step in losses if math.isnan(losses[step])] == [4] * (max_steps >= 4)
         state = final_state(small_lab, name)
-        return {key: value for key, value in state.items() if not key.startswith(("cpu", "cuda", "guard."))}
+        beside = ("cpu", "cuda", "guard.")
+        return {key: value for key, value in state.items() if not key.startswith(beside)}
 
     monkeypatch.setattr(Pretrain, "loss", poisoned)
     assert_same(states(3, "before"), states(4, "after"))
