@@ -61,14 +61,14 @@ def find_run_folder(lab: Lab, name: str) -> Path:
         refuse_file(path)
         if "/" in name and (path / RUN_FILE).is_file():
             return _followed_by_person(path)
-    for folder in (lab.checkpoints / name, path):
-        if folder is not None and not _is_link(folder) and checkpoint_folders(folder):
+    for folder in (_existing(str(lab.checkpoints / name)), path):
+        if folder is not None and folder.is_symlink():
+            raise CheckpointError(f"run '{name[:200]}' is a symbolic link", "it is not followed")
+        if folder is not None and checkpoint_folders(folder):
             raise CheckpointError(
                 f"'{folder}' has lost its {RUN_FILE}",
                 f"put it back; the checkpoints in it can be named: {folder}/step_000001",
             )
-    if _is_link(lab.checkpoints / name):
-        raise CheckpointError(f"run '{name[:200]}' is a symbolic link", "it is not followed")
     hint = did_you_mean(name[:200], runs) or "no run is here yet: tui-lab train makes one"
     raise CheckpointError(f"unknown run '{name[:200]}'", hint)
 
@@ -81,13 +81,6 @@ def _existing(reference: str) -> Path | None:
     except (OSError, ValueError, RuntimeError):  # too long, a NUL, the home of nobody
         return None
     return path
-
-
-def _is_link(path: Path) -> bool:
-    try:
-        return path.is_symlink()
-    except OSError:  # a name longer than any
-        return False
 
 
 def _followed_by_person(path: Path) -> Path:

@@ -114,7 +114,7 @@ class Tokenizer(ABC):
         content = {"format": FORMAT, "kind": self.kind, "vocab_size": self.vocab_size}
         content |= {"digest": self.digest, **self.settings()}
         try:
-            directory.mkdir(parents=True, exist_ok=True)
+            directory.mkdir(mode=0o700, parents=True, exist_ok=True)
             for name, data in self.files_beside().items():
                 write_bytes(directory / name, data)
             # One field a line: indentation would give each merge four lines.

@@ -48,8 +48,8 @@ def find(lab: Lab, reference: str) -> Tokenizer:
     A folder is one that holds `tokenizer.json`, or `tokenizer/tokenizer.json` as a run's does.
     Raises TokenizerError with the nearest known name.
     """
-    folder = Path(reference).expanduser()
-    for directory in (folder, folder / "tokenizer"):
+    folder = _as_folder(reference)
+    for directory in (folder, folder / "tokenizer") if folder else ():
         if (directory / FILE_NAME).exists():
             return load(directory)
     if reference == "bytes":
@@ -64,11 +64,19 @@ def find(lab: Lab, reference: str) -> Tokenizer:
             f"a {reference} tokenizer has to be trained first",
             f"tui-lab tokenizer train FILE --kind {reference} --out FOLDER, then name the folder",
         )
-    if folder.is_dir():
+    if folder:
         raise TokenizerError(f"there is no {FILE_NAME} in '{folder}'")
-    raise TokenizerError(
-        f"no tokenizer called '{reference}'", did_you_mean(reference, [*runs, *UNTRAINED])
-    )
+    shown = reference[:200]
+    raise TokenizerError(f"no tokenizer called '{shown}'", did_you_mean(shown, [*runs, *UNTRAINED]))
+
+
+def _as_folder(reference: str) -> Path | None:
+    """The folder that `reference` spells, if it is there."""
+    try:
+        folder = Path(reference).expanduser()
+        return folder if folder.is_dir() else None
+    except (OSError, ValueError, RuntimeError):  # too long, a NUL, the home of nobody
+        return None
 
 
 def _runs(lab: Lab) -> dict[str, Path]:
