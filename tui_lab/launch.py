@@ -68,12 +68,13 @@ def run_app(app: LabApp) -> int:
             code = follow(app.trainer, app.run_state, lambda: app.exit_signal) or code
         if app.exit_signal:
             code = 128 + app.exit_signal
+        is_stuck = not app.trainer.wait(GRACE_SECONDS)
+        sys.stdout.flush()
+        sys.stderr.flush()
         app.left.set()
-        if not app.trainer.wait(GRACE_SECONDS):
+        if is_stuck:
             # Its run has said its last word, or never began: nothing is lost with the thread, which
             # may compile or read for minutes, and which an orderly end would have to outlive.
-            sys.stdout.flush()
-            sys.stderr.flush()
             os._exit(code)
     return code
 

@@ -12,7 +12,7 @@ import stat
 import sys
 import threading
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import AbstractContextManager, nullcontext, suppress
 from typing import TYPE_CHECKING, Any
 
 from tui_lab.signals import SignalWatch
@@ -40,8 +40,10 @@ class Leaving:
         self.left = threading.Event()
         self._hanging_up = threading.Lock()
 
-    def watch_signals(self: LabApp) -> SignalWatch:
+    def watch_signals(self: LabApp) -> AbstractContextManager[Any]:
         """Take, while open, the signals that would otherwise kill the process within a step."""
+        if sys.platform == "win32":
+            return nullcontext()
         wanted = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGTSTP, signal.SIGCONT)
         return SignalWatch(wanted, self._answer)
 
@@ -79,9 +81,6 @@ class Leaving:
     def _leave_at_once(self: LabApp) -> None:
         """End the process from here, with the terminal restored and without another save."""
         self.give_terminal_back()
-        for stream in (sys.__stdout__, sys.__stderr__):
-            with suppress(OSError, ValueError, AttributeError):
-                stream.flush()  # type: ignore[union-attr]
         os._exit(128 + self.exit_signal)
 
     def give_terminal_back(self: LabApp) -> None:
@@ -97,8 +96,9 @@ class Leaving:
         if not self._hanging_up.acquire(blocking=False):
             return  # signal, reader and writer may all find out
         null = os.open(os.devnull, os.O_RDWR)
-        drawn_on = getattr(self._driver, "_file", None)
-        for number in (0, 1, 2, *([drawn_on.fileno()] if drawn_on else [])):
+        file = getattr(self._driver, "_file", None)
+        drawn_on = [file.fileno()] if file is not None and not file.closed else []
+        for number in (0, 1, 2, *drawn_on):
             if stat.S_ISCHR(os.fstat(number).st_mode):  # 1 and 2 may be a log by now: it stays
                 os.dup2(null, number)
         os.close(null)

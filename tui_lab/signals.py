@@ -11,6 +11,7 @@ from __future__ import annotations
 import os
 import signal
 import threading
+import traceback
 from collections.abc import Callable, Iterable
 from types import TracebackType
 from typing import Any
@@ -53,7 +54,10 @@ class SignalWatch:
         while numbers := os.read(self._read_end, 64):
             for number in numbers:
                 if number in self._numbers:
-                    self._answer(number)
+                    try:
+                        self._answer(number)
+                    except Exception:  # one failed answer must not leave the process deaf
+                        traceback.print_exc()
         os.close(self._read_end)
 
 

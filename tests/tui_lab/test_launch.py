@@ -133,6 +133,7 @@ def test_noise_goes_to_the_log_and_the_terminal_is_given_back(terminal, tmp_path
     one = terminal("-c", PROGRAM, "train")
     before = termios.tcgetattr(one.fd)
     one.until(lambda: b"micro-python-docs" in one.written and b"loss" in one.written)
+    os.write(one.fd, b"\xff\xc3")  # no text in any language: a key of no meaning
     os.write(one.fd, b"q")
     one.until(lambda: b"A run is training" in one.written)
     os.write(one.fd, b"s")
@@ -346,6 +347,20 @@ def test_keep_training_goes_on_in_lines_and_ctrl_c_saves(terminal):
     one.read()
     assert one.code == 130
     assert b"SIGINT at step" in one.written
+
+
+def test_a_run_that_goes_on_in_lines_outlives_its_terminal_too(terminal):
+    one = terminal("-c", PROGRAM, "train")
+    one.until(lambda: b"micro-python-docs" in one.written and b"loss" in one.written)
+    one.type(b"q")
+    one.until(lambda: b"A run is training" in one.written)
+    one.type(b"k")
+    one.until(lambda: b"goes on without the screen" in one.written)
+    one.hang_up()
+    time.sleep(6.0)  # a line is written every five seconds
+    assert not one.ended()
+    one.signal(signal.SIGTERM)
+    assert one.ends(10) == 143
 
 
 def test_following_a_run_that_fails_ends_in_one(capsys):
