@@ -3,7 +3,8 @@
     <corpus>-<tokenizer>-<digest>/
       shard-00000.bin …   tokens, little-endian uint16 or uint32, 64 Mi a shard
       documents.bin       int64: the token index at which each document begins
-      manifest.json       counts, sizes and SHA-256 of the above, digests of corpus and tokenizer
+      manifest.json       counts, sizes and SHA-256 of the above and of itself, digests of corpus
+                          and tokenizer
 
 A folder under its final name is complete: it was built under another one and renamed. A file in it
 that is newer than the manifest, which was written last, was changed since.
@@ -133,6 +134,8 @@ def open_prepared(path: Path) -> Prepared:
     """
     try:
         manifest = json.loads(read_plain(path / MANIFEST, MANIFEST_LIMIT, follow=True))
+        if manifest.pop("sha256") != _seal(manifest):
+            raise _damaged(path, f"{MANIFEST}: its content is not what was written")
         if manifest["format"] != FORMAT:
             raise _damaged(path, f"format {manifest['format']}, this version reads {FORMAT}")
         prepared = Prepared(
@@ -151,7 +154,7 @@ def open_prepared(path: Path) -> Prepared:
                 raise _damaged(path, f"{name} has {found} bytes, {size} were written")
     except OSError as error:
         raise _unreadable(path, error) from None
-    except (ValueError, KeyError, TypeError, RecursionError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise _damaged(path, f"{MANIFEST}: {error!r}") from None
     return prepared
 
@@ -161,6 +164,11 @@ _WORDS = (
     "documents_sha256",
 )  # fmt: skip
 _COUNTS = ("n_tokens", "n_bytes", "n_documents")
+
+
+def _seal(manifest: dict[str, Any]) -> str:
+    """The hash of everything else in a manifest: a wrong count in it would be believed."""
+    return hashlib.sha256(json.dumps(manifest, sort_keys=True).encode()).hexdigest()
 
 
 def _implausible(prepared: Prepared) -> str:
@@ -234,7 +242,7 @@ class ShardWriter:
             "documents_sha256": self._documents.close(),
             "shards": self._shards,
         }
-        atomic.write_json(self._path / MANIFEST, manifest)
+        atomic.write_json(self._path / MANIFEST, manifest | {"sha256": _seal(manifest)})
 
     def _end_shard(self, tokens: int) -> None:
         assert self._file is not None

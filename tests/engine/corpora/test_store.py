@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import json
 import os
 import subprocess
 import sys
@@ -145,21 +146,33 @@ def test_large_shards_that_change_under_a_reader_are_an_error_and_mended(
 
 
 @pytest.mark.parametrize(
-    ("old", "new"),
+    "change",
     [
-        ('"shard-00000.bin"', '"../../../three.jsonl"'),
-        ('"dtype": "<u2"', '"dtype": "O"'),
-        ('"n_documents": 3', '"n_documents": -3'),
-        ('"corpus": "three"', '"corpus": 3'),
-        ('"shards": [', '"shards": [' + "[" * 5000),
+        {"dtype": "O"},
+        {"n_documents": -3},
+        {"n_tokens": 10**18},
+        {"corpus": 3},
+        {"format": 0},
+        {"shards": [{"file": "../../../three.jsonl", "tokens": 1, "sha256": ""}], "n_tokens": 1},
     ],
 )
-def test_a_manifest_that_nobody_wrote_here_is_refused(three: Lab, old: str, new: str) -> None:
+def test_a_manifest_that_nobody_wrote_here_is_refused(three: Lab, change: dict) -> None:
+    """Though its own hash is right; and whatever is no manifest at all."""
     prepared = prepare(three, "three", get_tokenizer(three, "three", "bytes", 0))
     manifest = prepared.path / "manifest.json"
-    assert old in manifest.read_text()
-    manifest.write_text(manifest.read_text().replace(old, new))
-    with pytest.raises(CorpusError, match="is damaged: manifest"):
+    values = json.loads(manifest.read_text()) | change
+    values["sha256"] = shards._seal({k: v for k, v in values.items() if k != "sha256"})
+    for text in (json.dumps(values), "[" * 5000, "[]", "7", "{}"):
+        manifest.write_text(text)
+        with pytest.raises(CorpusError, match="is damaged"):
+            open_prepared(prepared.path)
+
+
+def test_a_count_that_changed_in_the_manifest_is_noticed(three: Lab) -> None:
+    prepared = prepare(three, "three", get_tokenizer(three, "three", "bytes", 0))
+    manifest = prepared.path / "manifest.json"
+    manifest.write_text(manifest.read_text().replace('"n_bytes": ', '"n_bytes": 1'))
+    with pytest.raises(CorpusError, match="its content is not what was written"):
         open_prepared(prepared.path)
 
 
