@@ -38,6 +38,13 @@ def main() -> None:
         # `tui-lab runs | head`: the reader has had enough, which is no error of ours.
         sys.stderr.close()
         sys.exit(0)
+    except OSError as error:
+        # A name too long, a folder that may not be looked into: wherever a path was tried.
+        if debug:
+            raise
+        where = f" '{error.filename}'" if error.filename else ""
+        print(f"error: {visible(str(error.strerror or error) + where)}", file=sys.stderr)  # noqa: T201
+        sys.exit(1)
 
 
 def _obey(app: Any, arguments: list[str]) -> int:

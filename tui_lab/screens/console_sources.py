@@ -8,6 +8,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 
 from textual import on
 from textual.app import ComposeResult
@@ -49,11 +50,25 @@ def describe(info) -> Source:
     )
 
 
-def find_source(lab: Lab, reference: str) -> Source:
-    """The source that a reference names. Raises CheckpointError."""
+def find_source(lab: Lab, reference: str, problems: list[str]) -> Source:
+    """The source that a reference names; broken checkpoints that were passed over are named in
+    `problems`. Raises CheckpointError."""
     from engine.checkpoints import find_checkpoint
 
-    return describe(find_checkpoint(lab, reference))
+    return describe(find_checkpoint(lab, reference, problems))
+
+
+def broken_beside(source: Source) -> list[str]:
+    """What is wrong with checkpoints of the same run that are listed nowhere as sources."""
+    from engine.checkpoints import list_checkpoints
+
+    if source.reference is None:
+        return []
+    return [
+        f"'{info.run}/{info.path.name}' is not complete"
+        for info in list_checkpoints(Path(source.reference).parent)
+        if not info.complete
+    ]
 
 
 def list_sources(lab: Lab) -> list[Source]:
@@ -160,8 +175,8 @@ class SourceDialog(ModalScreen[Source | None]):
             self.dismiss(self._shown[index])
 
     def action_mark(self, by: int) -> None:
-        options = self.query_one(OptionList)
-        if self._shown:
+        if self._shown:  # else the list may not be there yet: a key can be quicker than its mount
+            options = self.query_one(OptionList)
             place = (options.highlighted or 0) + by
             options.highlighted = min(max(place, 0), len(self._shown) - 1)
 
