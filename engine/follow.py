@@ -36,7 +36,7 @@ from engine.events import (
 from engine.metrics import EVENTS_FILE, METRICS_FILE, JsonlTail
 from engine.status import ACTIVE, Status, judged, read_status
 
-PIECE = 256 << 10
+PIECE = 64 << 10
 """Bytes of a file that one `poll` reads at most: some milliseconds of work."""
 UNSAID_SECONDS = 5.0
 """A folder that says nothing of its run for so long is not one in the making."""

@@ -26,6 +26,9 @@ LOOK_SECONDS = 0.25
 ANSWER_SECONDS = 0.1
 ENDED_SECONDS = 1.0
 """Between two looks at a run that has ended: another process may go on with it."""
+REST_SECONDS = 0.001
+"""Between two portions of a long history: without it a key waits for this thread three times as
+long."""
 SAID_SECONDS = 0.2
 """Between two words on how much of a long history was read."""
 ENOUGH = 5_000
@@ -120,7 +123,7 @@ class AttachedRun:
 
     def _pause(self) -> float:
         if not self._follower.caught_up and len(self.events) < ENOUGH:
-            return 0.0
+            return REST_SECONDS
         if self._answers:
             return ANSWER_SECONDS
         return LOOK_SECONDS if self._follower.alive else ENDED_SECONDS

@@ -163,6 +163,20 @@ def test_the_command_in_a_terminal_and_a_signal_leaves_the_run_alone(shared: Tra
     assert shared.process.poll() is None
 
 
+def test_a_terminal_that_closes_ends_the_watching_and_not_the_run(shared: Training, tmp_path):
+    places = {"TUI_LAB_CONFIG_DIR": str(tmp_path), "TERM": "xterm-256color"}
+    one = Terminal("-m", "tui_lab", "--lab", str(shared.lab.root), "attach", "watched", **places)
+    try:
+        one.until(lambda: b"attached" in one.written and b"tokens/s" in one.written, SLOW)
+        before = len(shared.commands())
+        os.close(one.fd)
+        one.fd = os.open(os.devnull, os.O_RDWR)
+        wait_for(one.ended)
+    finally:
+        one.close()
+    assert shared.process.poll() is None and len(shared.commands()) == before
+
+
 async def test_a_stop_saves_there_and_the_run_can_be_resumed_here(training: Training):
     session = FakeSession()
     app = make_app(training.lab.root, session, attach=training.path)

@@ -15,7 +15,6 @@ from engine import events
 from tests.campaign.row import Progress, Result, Row
 from tests.tui_lab import fakes
 from tests.tui_lab.pilots import make_app, until
-from tui_lab.attached import AttachedRun
 from tui_lab.screens import train_view
 from tui_lab.state import RunState
 from tui_lab.widgets.chart import Chart
@@ -27,7 +26,7 @@ MOST_CHART = 0.05  # seconds
 MOST_LAG = 0.1  # seconds, what a key may take to be answered
 LAG_SECONDS = 5.0
 LAG_SECONDS_OF_A_SLICE = 0.8
-SLACK_OF_A_SLICE = 5  # the default tests do not have the machine for themselves
+SLACK_OF_A_SLICE = 10  # the default tests do not have the machine for themselves
 FED = 200  # steps a tick while the lag is measured, twenty ticks a second
 
 TOLD = fakes.config(train__max_steps=1_000_000)
@@ -65,6 +64,17 @@ def fill(run: RunState, first: int, last: int, progress: Progress) -> float:
     return (time.perf_counter() - started) / count
 
 
+async def lag() -> float:
+    """Seconds that the event loop came late."""
+    asked = time.perf_counter()
+    await asyncio.sleep(0.002)
+    return time.perf_counter() - asked - 0.002
+
+
+def percentile_99(values: list[float]) -> float:
+    return sorted(values)[int(len(values) * 0.99)]
+
+
 async def draw(
     run: RunState, folder: Path, figures: dict[str, float], size: str, seconds: float
 ) -> None:
@@ -90,10 +100,8 @@ async def draw(
                 for event in said(step + 1, step + FED):
                     app.trainer.events.append(event)
                 step += FED
-            asked = time.perf_counter()
-            await asyncio.sleep(0.002)
-            lags.append(time.perf_counter() - asked - 0.002)
-        figures[f"loop lag p99 at {size}, ms"] = sorted(lags)[int(len(lags) * 0.99)] * 1000
+            lags.append(await lag())
+        figures[f"loop lag p99 at {size}, ms"] = percentile_99(lags) * 1000
         assert app.run_state is run and run.step > step - 20 * FED
 
 
@@ -122,22 +130,25 @@ def write_history(path: Path, steps: int) -> None:
     (path / "status.json").write_text(json.dumps({"state": "finished", "step": steps}))
 
 
-def attach(path: Path, steps: int, figures: dict[str, float]) -> list[str]:
-    before = resident()
-    started = time.perf_counter()
-    one = AttachedRun(path)
-    while (run := one.take_history()) is None:
-        time.sleep(0.01)
-    figures["attach, seconds"] = time.perf_counter() - started
-    grown = resident() - before
-    one.close()
+async def attach(path: Path, steps: int, figures: dict[str, float]) -> list[str]:
+    """The whole history read from its files, while keys wait for the same interpreter."""
+    app = make_app(path.parent)
+    async with app.run_test(size=(120, 36)):
+        before, started = resident(), time.perf_counter()
+        app.attach(path)
+        lags = []
+        while app.run_state is None or app.run_state.finished is None:
+            lags.append(await lag())
+        figures["attach, seconds"] = time.perf_counter() - started
+        figures["attach, MB of memory"] = (resident() - before) / 1e6
+        run, app_lag = app.run_state, percentile_99(lags)
     figures["attach, MB read"] = (path / "metrics.jsonl").stat().st_size / 1e6
-    figures["attach, MB of memory"] = grown / 1e6
+    figures["loop lag p99 while the history is read, ms"] = app_lag * 1000
     failures = []
     if (run.step, run.series.step[-1], run.series.count) != (steps, steps, steps):
         failures.append(f"attached to {steps} steps, read up to {run.step}: {run.series.count}")
-    if grown > MOST_ATTACH:
-        failures.append(f"attaching to {steps} steps took {grown / 1e6:.0f} MB")
+    if figures["attach, MB of memory"] > MOST_ATTACH / 1e6:
+        failures.append(f"attaching took {figures['attach, MB of memory']:.0f} MB")
     return failures
 
 
@@ -158,7 +169,7 @@ def run(trials: int, folder: Path, progress: Progress) -> Result:
     figures["points kept"] = len(state.series)
     write_history(folder / "long", trials)
     progress(trials * 2 // 3)
-    failures = attach(folder / "long", trials, figures)
+    failures = asyncio.run(attach(folder / "long", trials, figures))
     limits = {"apply": MOST_APPLY * 1e6, "chart": MOST_CHART * 1e3, "loop": MOST_LAG * 1e3}
     slack = 1 if trials == ROW.full else SLACK_OF_A_SLICE
     for name, value in figures.items():
