@@ -23,7 +23,6 @@ from engine.checkpoints.layout import CheckpointInfo
 from engine.checkpoints.retention import Retention
 from engine.checkpoints.save import SaveResult, write_checkpoint
 from engine.checkpoints.snapshot import Memory, SaveError, Snapshot
-from engine.errors import CheckpointError
 
 FIRST_RETRY = 5.0
 LONGEST_RETRY = 300.0
@@ -141,26 +140,20 @@ class BackgroundSaver:
         try:
             result = write_checkpoint(self.run_path, snapshot)
             self.last = result
-            self.on_saved(result)
-            problem = self._retain(result)
         except SaveError as error:
-            problem = error
-        if problem is not None:
-            self._fail(problem, will_retry=not last_try)
+            self._fail(error, will_retry=not last_try)
             return
         self._pending = None
         self._delay = FIRST_RETRY
+        self.on_saved(result)
         if self._failing:
             self._failing = False
             self.on_recovered(result)
+        self._delete_superseded(result)
 
-    def _retain(self, result: SaveResult) -> SaveError | None:
-        """Delete what is superseded; returns what is wrong with the new one, if it is damaged."""
+    def _delete_superseded(self, result: SaveResult) -> None:
         try:
-            self._retention.apply(result.path, self.on_deleted)
-        except CheckpointError as error:
-            title = f"step {result.step:,} does not read back as it was written: {error.title}"
-            return SaveError(title, "nothing was deleted; earlier checkpoints are kept")
+            self._retention.apply(result.path, self.on_deleted, proven=True)
         except OSError as error:
             if not self._stuck:
                 self._stuck = True
@@ -168,7 +161,6 @@ class BackgroundSaver:
                 self.on_failed(SaveError(f"{title} ('{error.filename}')"), True)
         else:
             self._stuck = False
-        return None
 
     def _fail(self, error: SaveError, *, will_retry: bool) -> None:
         if not (self._failing and will_retry):

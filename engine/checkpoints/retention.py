@@ -37,21 +37,27 @@ class Retention:
         self._sound: dict[Path, bool] = {}  # as found when it was read
 
     def apply(
-        self, newest: Path, on_deleted: Callable[[CheckpointInfo], None] = lambda info: None
+        self,
+        newest: Path,
+        on_deleted: Callable[[CheckpointInfo], None] = lambda info: None,
+        *,
+        proven: bool = False,
     ) -> list[CheckpointInfo]:
         """Delete what the policy does not keep now that `newest` is there; returns what went.
 
-        Raises CheckpointError, having deleted nothing, when `newest` is damaged; OSError when one
+        `proven`: it was just written and read back, and need not be read again. Raises
+        CheckpointError, having deleted nothing, when `newest` is damaged; OSError when one
         could not be deleted, after the others were.
         """
         _sweep_graves(self.run_path)
         found = list_checkpoints(self.run_path)
+        self._sound[newest] = proven  # a name can come again: what was known is of another
         if not any(info.path != newest for info in found):
             return []
-        problems = verify(newest)  # a name can come again: what is known of it is of another
-        self._sound[newest] = not problems
+        problems = [] if proven else verify(newest)
         if problems:
             raise CheckpointError(problems[0], "nothing was deleted")
+        self._sound[newest] = True
         gone, trouble = [], None
         for info in self._superseded(found, newest):
             try:

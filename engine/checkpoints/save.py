@@ -1,9 +1,10 @@
 """Saving: everything or nothing.
 
 The protocol: a temporary folder `.tmp-<step>-<pid>` in the run's own folder; tensors and JSON into
-it, each flushed to the disk; the manifest last; the folder flushed; renamed to `step_<step>`; the
-run's folder flushed. Only then is "saved" said, and only then may retention delete older ones. A
-crash at any moment leaves either no new checkpoint or a whole one, and never fewer than before.
+it, each flushed to the disk and read back; the manifest last; the folder flushed; renamed to
+`step_<step>`; the run's folder flushed. Only then is "saved" said, and only then may retention
+delete older ones. A crash at any moment leaves either no new checkpoint or a whole one, and never
+fewer than before.
 
 A snapshot is written from host memory laid out as the files will be, in a few large raw writes,
 hashed on the way; both release the interpreter, so that a thread can do it beside training. Knows
@@ -33,6 +34,7 @@ from engine.checkpoints.retention import Retention
 from engine.checkpoints.snapshot import Memory, SaveError, Snapshot
 
 CHUNK = 8 << 20  # bytes of one write
+BACK = 1 << 20  # bytes read back at a time: they stay in the processor's cache to be compared
 ROOM = 64 << 10  # bytes of the manifest, and of what a file system adds
 
 
@@ -94,7 +96,7 @@ def _check_room(run_path: Path, snapshot: Snapshot) -> None:
 
 
 def _write_file(path: Path, pieces: list[memoryview | bytes]) -> dict[str, Any]:
-    """Write and flush one file; returns its entry in the manifest."""
+    """Write and flush one file, and read it back; returns its entry in the manifest."""
     digest, total = hashlib.sha256(), 0
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     try:
@@ -108,7 +110,22 @@ def _write_file(path: Path, pieces: list[memoryview | bytes]) -> dict[str, Any]:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+    _read_back(path, pieces)
     return {"bytes": total, "sha256": digest.hexdigest()}
+
+
+def _read_back(path: Path, pieces: list[memoryview | bytes]) -> None:
+    """Compare the file with the memory that it came from: a fifth of the price of hashing it."""
+    with open(path, "rb", buffering=0) as file:
+        buffer = bytearray(BACK)
+        for piece in pieces:
+            view = memoryview(piece)
+            for start in range(0, len(view), BACK):
+                wanted = view[start : start + BACK]
+                if len(wanted) != len(buffer):
+                    buffer = bytearray(len(wanted))
+                if file.readinto(buffer) != len(wanted) or buffer != wanted:
+                    raise OSError(errno.EIO, "it does not read back as it was written", str(path))
 
 
 def _put_in_place(temporary: Path, run_path: Path, step: int) -> Path:
@@ -158,5 +175,5 @@ def save(
     """
     snapshot = Memory().take(model_tensors, training_tensors, state, meta, kind)
     result = write_checkpoint(run_path, snapshot)
-    Retention(run_path, policy, resumed_from).apply(result.path)
+    Retention(run_path, policy, resumed_from).apply(result.path, proven=True)
     return result

@@ -161,7 +161,7 @@ def test_a_reader_of_what_is_deleted_is_told_so(tmp_path: Path) -> None:
     threads = [threading.Thread(target=each) for each in (reader, reader, finder)]
     for thread in threads:
         thread.start()
-    for step in range(2, 60):
+    for step in range(2, 25):
         checkpoint(tmp_path, step, kind="rolling", policy="rolling")
     over.set()
     for thread in threads:
