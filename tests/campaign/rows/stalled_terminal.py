@@ -12,11 +12,13 @@ import random
 import shutil
 import signal
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from engine import control, spool
 from tests.campaign.commands import make_preset, start
-from tests.campaign.pace_of_runs import rate, steps
+from tests.campaign.pace_of_runs import beside_training, rate, steps
 from tests.campaign.processes import CORPUS, make_lab
 from tests.campaign.row import Progress, Result, Row
 from tests.campaign.rows.closed_terminal import STEADY, hear, hear_for
@@ -26,8 +28,13 @@ RUN = f"tiny-{CORPUS}"
 STALL = 0.06  # seconds a resize: 1 000 of them are a minute
 SLOWER = 0.02
 JUDGED = 500  # resizes from which rates are: below it the windows are too short
+WARM = 30  # steps before a rate is measured
 STOPPED = 0.5  # seconds that the process stands still
-STEADY_TOO = STEADY | {"train.eval_every": 200, "train.eval_tokens": 64, "sample.every": 0}
+MEASURED = STEADY | {
+    "model.context_length": 32,
+    "train.eval_every": 200,
+    "train.eval_tokens": 64,
+}
 
 
 def run(trials: int, folder: Path, progress: Progress) -> Result:
@@ -43,6 +50,7 @@ def run(trials: int, folder: Path, progress: Progress) -> Result:
         app.end()
     headless = (before[0] + after[0]) / 2
     drawn = (rates["before"] + rates["after"]) / 2
+    beside = {name: f"{share:.1%}" for name, share in app.beside.items()}
     result.figures = {
         "seconds without a reader": round(stall, 1),
         "resizes": trials,
@@ -51,13 +59,16 @@ def run(trials: int, folder: Path, progress: Progress) -> Result:
         "steps a second, stalled": rates["stalled"],
         "stalled against drawn": f"{rates['stalled'] / drawn - 1:+.1%}",
         "stalled against headless": f"{rates['stalled'] / headless - 1:+.1%}",
+        "of a core, used beside the training, headless": f"{(before[2] + after[2]) / 2:.1%}",
+        "of a core, used beside the training, drawn": f"{beside['before']}, {beside['after']}",
+        "of a core, used beside the training, stalled": beside["stalled"],
         "steps whose losses were compared": min(len(app.losses), len(before[1])),
     }
     for name, base in (("drawn", drawn), ("headless", headless)):
         if trials >= JUDGED and rates["stalled"] < base * (1 - SLOWER):
             result.failures.append(f"slower than {name}: {rates['stalled']:.1f} of {base:.1f}")
     shared = min(len(app.losses), len(before[1]))
-    if shared < 50 or app.losses[:shared] != before[1][:shared]:
+    if shared < WARM or app.losses[:shared] != before[1][:shared]:
         result.failures.append(f"the losses of {shared} steps are not those of a headless run")
     if not result.failures:
         shutil.rmtree(folder)
@@ -71,8 +82,9 @@ class _App:
         self.path = place / "checkpoints" / RUN
         self.problems: list[str] = []
         self.losses: list[float] = []
+        self.beside: dict[str, float] = {}  # cores that all but the training use, by phase
         lab = make_lab(place)
-        make_preset(lab, "tiny", STEADY_TOO)
+        make_preset(lab, "tiny", MEASURED)
         self.screen = Screen()
         self.child = start(place, ["--start", "tiny"], Path(self.screen.path))
 
@@ -82,18 +94,19 @@ class _App:
         """Steps a second before, in and after the stall."""
         child, screen, rng = self.child, self.screen, random.Random(resizes)
         rates = {}
-        hear(child, 50)
-        rates["before"] = self._rate_for(drawn_for)
+        hear(child, WARM)
+        with self._measured("before", rates):
+            hear_for(child, drawn_for)
         screen.reading.clear()
-        begin = time.time()
-        for number in range(resizes):
-            screen.resize(rng.randint(40, 200), rng.randint(10, 60))
-            hear_for(child, stall / resizes)
-            progress(number)
-        rates["stalled"] = rate(self.path, begin, time.time())
+        with self._measured("stalled", rates):
+            for number in range(resizes):
+                screen.resize(rng.randint(40, 200), rng.randint(10, 60))
+                hear_for(child, stall / resizes)
+                progress(number)
         screen.resize(screen.columns, screen.lines)
         self._compare_screens()
-        rates["after"] = self._rate_for(drawn_for)
+        with self._measured("after", rates):
+            hear_for(child, drawn_for)
         os.kill(child.process.pid, signal.SIGSTOP)
         time.sleep(STOPPED)
         os.kill(child.process.pid, signal.SIGCONT)
@@ -102,10 +115,14 @@ class _App:
         progress(resizes)
         return rates
 
-    def _rate_for(self, seconds: float) -> float:
-        begin = time.time()
-        hear_for(self.child, seconds)
-        return rate(self.path, begin, time.time())
+    @contextmanager
+    def _measured(self, phase: str, rates: dict[str, float]) -> Iterator[None]:
+        begin, pid = time.time(), self.child.process.pid
+        used = beside_training(pid)[0]
+        yield
+        end = time.time()
+        self.beside[phase] = (beside_training(pid)[0] - used) / (end - begin)
+        rates[phase] = rate(self.path, begin, end)
 
     def _compare_screens(self) -> None:
         """What the terminal shows once it reads again, with the run paused, against what it shows
@@ -143,18 +160,20 @@ class _App:
         self.screen.close()
 
 
-def _headless(place: Path, seconds: float) -> tuple[float, list[float]]:
-    """The same run without a screen: steps a second, and the losses."""
+def _headless(place: Path, seconds: float) -> tuple[float, list[float], float]:
+    """The same run without a screen: steps a second, the losses, and the cores that all but the
+    training use."""
     lab = make_lab(place)
-    make_preset(lab, "tiny", STEADY_TOO)
+    make_preset(lab, "tiny", MEASURED)
     child = start(place, ["train", "--config", "tiny"], place / "output")
     path = place / "checkpoints" / RUN
     try:
-        hear(child, 50)
-        begin = time.time()
+        hear(child, WARM)
+        begin, used = time.time(), beside_training(child.process.pid)[0]
         hear_for(child, seconds)
-        found = rate(path, begin, time.time())
-        return found, [loss for _, _, loss in steps(path)]
+        end = time.time()
+        beside = (beside_training(child.process.pid)[0] - used) / (end - begin)
+        return rate(path, begin, end), [loss for _, _, loss in steps(path)], beside
     finally:
         child.kill()
 
