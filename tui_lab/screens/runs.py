@@ -316,7 +316,7 @@ class RunsScreen(LookingScreen):
         if run.status in ACTIVE:
             raise CheckpointError(
                 f"'{run.name}' is {run.status} (process {run.pid} on {run.host})",
-                f"stop it first; then it can be {done}",
+                f"attach to it (a) and stop it; then it can be {done}",
             )
 
     def action_delete(self) -> None:
