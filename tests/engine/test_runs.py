@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import os
+import socket
 import subprocess
 import sys
 import time
@@ -71,6 +73,47 @@ def test_the_second_is_told_who_has_the_run(lab: Lab) -> None:
         assert f"process {os.getpid()} on " in caught.value.title
         assert time.strftime("since %Y-") in caught.value.title
     RunFolder.open(lab, "first").close()
+
+
+SLOW_WINNER = """
+import fcntl, json, os, socket, sys, time
+from engine.status import own_mark
+file = open(sys.argv[1], "r+")
+fcntl.flock(file, fcntl.LOCK_EX)
+print(flush=True)
+time.sleep(0.3)
+mine = {"host": socket.gethostname(), "pid": os.getpid(), "process": own_mark()}
+file.truncate(0)
+file.write(json.dumps({**mine, "since": time.time()}))
+file.flush()
+sys.stdin.read()
+"""
+
+
+@pytest.mark.parametrize("before", ["", "an earlier owner"])
+def test_the_loser_of_a_race_is_told_the_winner_who_has_not_written_yet(
+    lab: Lab, before: str
+) -> None:
+    """Nor is an earlier owner named, whose words still stand there."""
+    path = create(lab)
+    gone = subprocess.Popen([sys.executable, "-c", ""])
+    gone.wait()
+    told = {"host": socket.gethostname(), "pid": gone.pid, "process": "boot/1", "since": 1.0}
+    (path / "run.lock").write_text(json.dumps(told) if before else "")
+    winner = subprocess.Popen(
+        [sys.executable, "-c", SLOW_WINNER, str(path / "run.lock")],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+    )
+    assert winner.stdin and winner.stdout
+    try:
+        winner.stdout.readline()
+        with pytest.raises(RunBusy, match=f"process {winner.pid} on ") as caught:
+            RunFolder.open(lab, "first")
+        assert time.strftime("since %Y-") in caught.value.title
+    finally:
+        winner.stdin.close()
+        winner.wait(10)
 
 
 HOLDER = """
