@@ -35,9 +35,9 @@ class Feed:
     """
 
     def __init__(self, batches: Batches, depth: int = 2) -> None:
+        self._reader: _Reader | None = None
         self._batches, self._depth = batches, depth
         self._state, self._epoch = batches.state(), batches.epoch
-        self._reader: _Reader | None = None
 
     @property
     def epoch(self) -> float:
@@ -94,6 +94,9 @@ class Feed:
         if self._reader is not None:
             self._reader.leave()
             self._reader = None
+
+    def __del__(self) -> None:
+        self.close()  # a run that failed: its thread must not hold the corpus for ever
 
     def _fork(self) -> Batches:
         """The batches at the first one that was not handed out, for one reader alone."""

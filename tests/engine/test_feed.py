@@ -170,13 +170,18 @@ def test_what_a_read_raises_is_raised_in_its_place(error: BaseException) -> None
     feed.close()
 
 
-def test_closing_ends_the_thread() -> None:
+@pytest.mark.parametrize("closing", [True, False])
+def test_the_thread_ends_with_the_feed(closing: bool) -> None:
+    """Closed, or forgotten by a run that failed."""
     others = readers()
     feed = Feed(batches())
     patient(feed)
     (reader,) = [thread for thread in readers() if thread not in others]
-    feed.close()
-    feed.close()
+    if closing:
+        feed.close()
+        feed.close()
+    else:
+        del feed
     reader.join(10)
     assert not reader.is_alive()
 
