@@ -100,7 +100,7 @@ def resume_training(
         folder = tell.stack.enter_context(taken.folder)
         info, config = taken.info, taken.config
         tell.resumed_from = info
-        tokenizer = tokenizers.load(folder.path / "tokenizer")
+        tokenizer = tokenizers.load_of_run(folder.path)
         content = corpus_digest(lab, find_corpus(lab, config.data.corpus))
         check_belongs(info, tokenizer.digest, prepared_digest(tokenizer, content))
         material = Material(lab, config, tell, tokenizer)

@@ -25,7 +25,9 @@ def is_pickle(path: Path) -> bool:
 def starts_pickle(head: bytes) -> bool:
     """Whether a file that begins with these 8 bytes is a pickle or a zip of pickles."""
     # A safetensors file may begin with 0x80 as well: there it is a length, whose upper half is 0.
-    return head.startswith(_ZIP) or (head.startswith(_PROTOCOLS) and any(head[4:8]))
+    # From protocol 4 on the length of a frame stands there, after its mark.
+    framed = head[2:3] == b"\x95"
+    return head.startswith(_ZIP) or (head.startswith(_PROTOCOLS) and (framed or any(head[4:8])))
 
 
 def refuse_file(path: Path) -> None:

@@ -126,9 +126,9 @@ def parse_header(file: BinaryIO, path: Path) -> list[TensorInfo]:
     total = os.fstat(file.fileno()).st_size
     prefix = file.read(8)
     length = int.from_bytes(prefix, "little")
-    if starts_pickle(prefix):
-        raise _broken(path, "it is a pickle, which can run any program and is never read")
     if len(prefix) < 8 or length > total - 8:
+        if starts_pickle(prefix):
+            raise _broken(path, "it is a pickle, which can run any program and is never read")
         raise _broken(path, "it is shorter than its header says")
     if length > MAX_HEADER:
         raise _broken(path, f"its header claims {length} bytes, more than {MAX_HEADER}")

@@ -11,11 +11,12 @@ from engine.lab import Lab
 def default_reference(lab: Lab) -> str:
     """The name of the run with the newest checkpoint: a lab's own before a shipped one.
 
-    Raises CheckpointError when there is none.
+    A broken one counts: another run must not speak in its place without a word. Raises
+    CheckpointError when there is none.
     """
     newest: list[tuple[bool, float, str]] = []
     for name, path in run_folders(lab).items():
-        times = [info.time for info in list_checkpoints(path) if info.complete]
+        times = [info.time for info in list_checkpoints(path)]
         if times:
             newest.append((path.parent == lab.checkpoints, max(times), name))
     if not newest:

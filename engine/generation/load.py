@@ -127,7 +127,7 @@ def load_tokenizer(info: CheckpointInfo, meta: dict[str, Any]) -> Tokenizer:
     """
     directory = info.path.parent / "tokenizer"
     try:
-        tokenizer = tokenizers.load(directory)
+        tokenizer = tokenizers.load_of_run(info.path.parent)
     except TokenizerError as error:
         raise CheckpointError(
             f"run '{info.run}': its tokenizer cannot be loaded: {error.title}",

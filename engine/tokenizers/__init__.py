@@ -15,7 +15,7 @@ from engine.tokenizers.bpe import BpeTokenizer
 from engine.tokenizers.byte import ByteTokenizer
 from engine.tokenizers.char import CharTokenizer
 from engine.tokenizers.gpt2 import Gpt2Tokenizer
-from engine.tokenizers.store import KINDS, UNTRAINED, find, load
+from engine.tokenizers.store import KINDS, UNTRAINED, find, load, load_of_run
 from engine.tokenizers.stream import StreamDecoder
 from engine.tokenizers.word import WordTokenizer
 
@@ -33,6 +33,7 @@ __all__ = [
     "build",
     "find",
     "load",
+    "load_of_run",
 ]
 
 

@@ -24,22 +24,34 @@ from engine.tokenizers.word import WordTokenizer
 
 KINDS = ("bytes", "char", "word", "bpe", "gpt2")
 UNTRAINED = ("bytes", "gpt2")  # kinds that need no text
+RUN_FOLDER = "tokenizer"
 
 _MAX_FILE_BYTES = 1 << 25
 _MAX_TOKENS = 1 << 20
 _MAX_TABLE_BYTES = 1 << 26  # merges can double a token's length each: a small file, a huge table
 
 
-def load(directory: Path) -> Tokenizer:
-    """The tokenizer saved in `directory`. Raises TokenizerError naming the file and the field."""
+def load(directory: Path, *, follow: bool = True) -> Tokenizer:
+    """The tokenizer saved in `directory`, to which with `follow` links may lead.
+
+    Raises TokenizerError naming the file and the field.
+    """
     path = directory / FILE_NAME
-    content = _read_json(path)
+    content = _read_json(path, follow)
     try:
         return _parse(content, directory)
     except _BadFieldError as error:
         raise TokenizerError(
             f"{path}: {error}", "the file is damaged or was edited: train the tokenizer again"
         ) from None
+
+
+def load_of_run(run_path: Path) -> Tokenizer:
+    """The tokenizer in a run's folder, where no link is followed. Raises TokenizerError."""
+    for folder in (run_path, run_path / RUN_FOLDER):
+        if folder.is_symlink():
+            raise TokenizerError(f"'{folder}' is a symbolic link", "it is not followed")
+    return load(run_path / RUN_FOLDER, follow=False)
 
 
 def find(lab: Lab, reference: str) -> Tokenizer:
@@ -49,7 +61,7 @@ def find(lab: Lab, reference: str) -> Tokenizer:
     Raises TokenizerError with the nearest known name.
     """
     folder = _as_folder(reference)
-    for directory in (folder, folder / "tokenizer") if folder else ():
+    for directory in (folder, folder / RUN_FOLDER) if folder else ():
         if (directory / FILE_NAME).exists():
             return load(directory)
     if reference == "bytes":
@@ -58,7 +70,7 @@ def find(lab: Lab, reference: str) -> Tokenizer:
         return Gpt2Tokenizer.local(lab)
     runs = _runs(lab)
     if reference in runs:
-        return load(runs[reference])
+        return load_of_run(runs[reference])
     if reference in KINDS:
         raise TokenizerError(
             f"a {reference} tokenizer has to be trained first",
@@ -80,20 +92,20 @@ def _as_folder(reference: str) -> Path | None:
 
 
 def _runs(lab: Lab) -> dict[str, Path]:
-    """The tokenizer folders of the runs that have one; the lab's own hide the shipped."""
+    """The folders of the runs that have a tokenizer; the lab's own hide the shipped."""
     found: dict[str, Path] = {}
     for place in reversed(lab.places("checkpoints")):
         if place.is_dir():
-            for path in place.glob(f"*/tokenizer/{FILE_NAME}"):
-                found[path.parent.parent.name] = path.parent
+            for path in place.glob(f"*/{RUN_FOLDER}/{FILE_NAME}"):
+                found[path.parent.parent.name] = path.parent.parent
     return found
 
 
-def _read_json(path: Path) -> Any:
+def _read_json(path: Path, follow: bool) -> Any:
     try:
         if not path.is_file():
             raise TokenizerError(f"there is no {path.name} in '{path.parent}'")
-        return json.loads(read_plain(path, _MAX_FILE_BYTES, follow=True).decode())
+        return json.loads(read_plain(path, _MAX_FILE_BYTES, follow=follow).decode())
     except OSError as error:
         raise TokenizerError(f"cannot read '{path}': {error.strerror}") from error
     except (ValueError, RecursionError) as error:

@@ -178,6 +178,10 @@ def delete(
         elif info.best:
             what += ", the best of its run"
     _refuse_shipped(lab, target)
+    if not lab.owns_run(target if whole_run else target.parent):
+        raise CheckpointError(
+            f"'{target}' is not in this lab: nothing was deleted", "choose its lab: --lab DIR"
+        )
     if not common.confirm(f"Delete {what} ({format.size(size)})?", yes=yes):
         raise typer.Exit(1)
     (checkpoints.delete_run if whole_run else checkpoints.delete)(target)

@@ -29,7 +29,14 @@ from tui_lab.generations import Generation, again
 from tui_lab.keys import bindings
 from tui_lab.screens.base import LabScreen
 from tui_lab.screens.console_settings import ConsoleSettings, with_seed
-from tui_lab.screens.console_sources import LIVE, Source, SourceDialog, find_source, list_sources
+from tui_lab.screens.console_sources import (
+    LIVE,
+    Source,
+    SourceDialog,
+    broken_beside,
+    find_source,
+    list_sources,
+)
 from tui_lab.screens.console_transcript import Transcript
 from tui_lab.screens.dialogs import TextDialog
 from tui_lab.widgets.alternatives import Alternatives
@@ -121,12 +128,20 @@ class ConsoleScreen(LabScreen):
             self.run_worker(lambda: self._find(reference), thread=True)
 
     def _find(self, reference: str) -> None:
+        skipped: list[str] = []
         try:
-            source = find_source(self.lab_app.lab, reference)
+            source = find_source(self.lab_app.lab, reference, skipped)
         except EngineError as error:
             self.app.call_from_thread(self.lab_app.show_error, error)
         else:
+            self.app.call_from_thread(self._tell_skipped, skipped)
             self.app.call_from_thread(self._use, source)
+
+    def _tell_skipped(self, problems: list[str]) -> None:
+        """Nobody should talk to an older checkpoint without knowing that a newer one is broken."""
+        for problem in problems[:3]:
+            text = f"skipped a broken checkpoint: {problem}"
+            self.lab_app.notify_safe(text, severity="warning")
 
     def _find_first(self) -> None:
         """The one used last, else the newest; a newcomer has the run that ships."""
@@ -138,6 +153,8 @@ class ConsoleScreen(LabScreen):
             return
         chosen = next((s for s in sources if s.reference == remembered), None)
         chosen = chosen or (sources[0] if sources else None)
+        if chosen is not None:
+            self.app.call_from_thread(self._tell_skipped, broken_beside(chosen))
         self.app.call_from_thread(self._use_first, chosen)
 
     def _use_first(self, chosen: Source | None) -> None:
