@@ -23,6 +23,7 @@ from engine.checkpoints.layout import CheckpointInfo
 from engine.checkpoints.retention import Retention
 from engine.checkpoints.save import SaveResult, write_checkpoint
 from engine.checkpoints.snapshot import Memory, SaveError, Snapshot
+from engine.errors import in_words
 
 FIRST_RETRY = 5.0
 LONGEST_RETRY = 300.0
@@ -142,6 +143,11 @@ class BackgroundSaver:
             self.last = result
         except SaveError as error:
             self._fail(error, will_retry=not last_try)
+            return
+        except BaseException as error:
+            # Whatever it is: a thread that dies in silence would leave a run that is not saved.
+            title = f"step {snapshot.step:,} is not saved: {in_words(error)}"
+            self._fail(SaveError(title), will_retry=not last_try)
             return
         self._pending = None
         self._delay = FIRST_RETRY
