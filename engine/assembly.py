@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from engine import control, events
+from engine import atomic, control, events
 from engine.arithmetic import flops_per_token
 from engine.checkpoints import CheckpointInfo
 from engine.config import Config
@@ -58,7 +58,7 @@ def assemble(
     control_folder = folder.path / "control"
     control_folder.mkdir(mode=0o700, exist_ok=True)
     stop_file = control_folder / STOP_FILE
-    stop_file.unlink(missing_ok=True)
+    atomic.discard(stop_file)
     facts = {
         "vocab_size": vocab_size,
         "precision": str(machine.precision),
