@@ -29,6 +29,7 @@ STALL = 0.06  # seconds a resize: 1 000 of them are a minute
 SLOWER = 0.02
 JUDGED = 500  # resizes from which rates are: below it the windows are too short
 WARM = 30  # steps before a rate is measured
+AT_REST = 1.5  # seconds without drawing after which a paused app has drawn all, on a busy machine
 STOPPED = 0.5  # seconds that the process stands still
 MEASURED = STEADY | {
     "model.context_length": 32,
@@ -130,11 +131,11 @@ class _App:
         self.screen.type(b" ")
         hear_for(self.child, 1.0)
         self.screen.reading.set()
-        self.screen.rest()
+        self.screen.rest(AT_REST)
         shown, begin = self.screen.shows(), len(self.screen.written)
         os.kill(self.child.process.pid, signal.SIGCONT)
         time.sleep(0.3)
-        self.screen.rest()
+        self.screen.rest(AT_REST)
         anew = self.screen.shows(begin)
         wrong = [
             (number, was, now)
