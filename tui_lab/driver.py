@@ -16,6 +16,7 @@ import os
 import selectors
 import signal
 import termios
+import threading
 import time
 from codecs import getincrementaldecoder
 from collections.abc import Iterator
@@ -42,6 +43,9 @@ RESIZE_SECONDS = 0.05
 STORM_SECONDS = 0.5
 """From a change of the size to the new layout: as good as at once; twice a second in a storm of
 changes, because laying out everything anew takes its time from the training."""
+
+CHANGE_SECONDS = 0.5
+"""Longer than a change of modes takes, unless the terminal takes nothing."""
 
 AWAY_SECONDS = 0.3
 """Between two looks at whether a shell has given the terminal back."""
@@ -73,6 +77,7 @@ class LabDriver(linux_driver.LinuxDriver):
         self._frame: list[str] | None = None
         self._found: list[Any] | None = None  # the terminal's settings before the app
         self._gone = False
+        self._changing = threading.RLock()  # held while the terminal goes from one mode to another
         self._returning: asyncio.TimerHandle | None = None
         self._resizing = False  # somebody will look at the size soon
         self._resized_at = 0.0
@@ -140,6 +145,10 @@ class LabDriver(linux_driver.LinuxDriver):
             self._switching = False
 
     def start_application_mode(self) -> None:
+        with self._changing:
+            self._take_terminal()
+
+    def _take_terminal(self) -> None:
         theirs = linux_driver.WriterThread
         linux_driver.WriterThread = self._make_writer  # type: ignore[assignment, misc]
         try:
@@ -159,24 +168,28 @@ class LabDriver(linux_driver.LinuxDriver):
         self.drawing = self._writer_thread is not None
 
     def stop_application_mode(self) -> None:
-        if self.drawing:
-            self.drawing = False
-            with self._changing_modes():
-                super().stop_application_mode()
+        with self._changing:
+            if self.drawing:
+                self.drawing = False
+                with self._changing_modes():
+                    super().stop_application_mode()
 
     def give_back(self) -> None:
         """Restore the terminal now, from any thread, whatever the event loop is doing; does not
         wait for a terminal that takes nothing."""
         self.exit_event.set()
-        if not self.drawing:
-            return
-        self.drawing = False
+        # The event loop may be at it right now, and whoever ends the process next would cut it off.
+        held = self._changing.acquire(timeout=CHANGE_SECONDS)
+        drawing, self.drawing = self.drawing, False
         if self._writer_thread is not None:
-            self._writer_thread.write(RESTORE, keep=True)  # type: ignore[call-arg]
+            if drawing:
+                self._writer_thread.write(RESTORE, keep=True)  # type: ignore[call-arg]
             self._writer_thread.stop(0.3)  # type: ignore[call-arg]
-        if self._found is not None:
+        if drawing and self._found is not None:
             with suppress(termios.error):
                 termios.tcsetattr(self.fileno, termios.TCSANOW, self._found)
+        if held:
+            self._changing.release()
 
     # Stopped and continued. The signals are answered by whoever watches them (`Leaving`), in the
     # event loop: a handler could come in the middle of a write.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import threading
 import time
 
 import pytest
@@ -31,3 +32,22 @@ def test_another_driver_that_was_asked_for_is_left_alone(monkeypatch: pytest.Mon
     assert _driver() is LabDriver
     monkeypatch.setenv("TEXTUAL_DRIVER", "somewhere:Else")
     assert _driver() is None
+
+
+def test_giving_back_waits_for_the_event_loop_that_is_at_it() -> None:
+    """Asked twice to leave, the process ends right after `give_back`: not in the middle of that."""
+    driver = LabDriver.__new__(LabDriver)
+    driver.exit_event, driver._changing = threading.Event(), threading.RLock()
+    driver.drawing, driver._writer_thread, driver._found = False, None, None
+    begun, restored = threading.Event(), []
+
+    def restore() -> None:
+        with driver._changing:
+            begun.set()
+            time.sleep(0.1)
+            restored.append(True)
+
+    threading.Thread(target=restore).start()
+    assert begun.wait(5.0)
+    driver.give_back()
+    assert restored
