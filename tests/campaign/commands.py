@@ -92,8 +92,8 @@ def command(
 ) -> None:
     """`tui-lab ARGUMENTS` in the lab at `root`, begun at `moment`.
 
-    `output`: a file, or a terminal that becomes this process's own. Says what the run's files are
-    told: phases, begun, step, paused.
+    `output`: a file, or a terminal that becomes this process's own. Says that it is `starting`, and
+    then what the run's files are told: phases, begun, step, paused.
     """
     from engine import peaks
     from tui_lab.__main__ import main
@@ -109,6 +109,7 @@ def command(
     sys.stdin = sys.__stdin__ = os.fdopen(0, closefd=False)  # the fork server had closed it
     sys.argv = ["tui-lab", *arguments]
     try:
+        say("starting")
         time.sleep(max(0.0, moment - time.monotonic()))
         main()
     except KeyboardInterrupt:  # before the command had its handlers: as Python itself ends then

@@ -14,6 +14,7 @@ import signal
 import time
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -35,6 +36,8 @@ PATIENCE = 60.0
 SECONDS = {"starting": 1.0, "preparing": 0.2, "training": 0.1, "compiling": 6.0, "paused": 0.3}
 SECONDS |= {"evaluating": 0.2, "sampling": 1.0, "saving": 0.02, "loading Python and torch": 6.0}
 """What a signal is aimed at, and within how many seconds of its beginning it comes."""
+
+IN_THE_LOOP = ("training", "compiling", "paused", "evaluating", "sampling", "saving")
 
 LONG = BASE | {"train.max_steps": 1_000_000, "train.eval_every": 5, "sample.every": 5}
 DOING: dict[str, dict[str, Any]] = {
@@ -66,12 +69,12 @@ class Found:
 
 
 def plan() -> list[Trial]:
-    """100 SIGTERM (20 of them to executed commands), 30 SIGINT once, 10 twice; mixed."""
-    aims = [aim for aim in SECONDS if aim != "loading Python and torch"]
+    """100 SIGTERM (10 of them to executed commands), 30 SIGINT once, 10 twice; mixed."""
+    aims = ["starting", "preparing", *IN_THE_LOOP, *IN_THE_LOOP]
     trials = []
     for number in range(140):
         name = "SIGTERM" if number < 100 else "SIGINT"
-        executed = number < 20
+        executed = number < 10
         aim = "loading Python and torch" if executed else aims[number % len(aims)]
         app = not executed and number // len(aims) % 2 == 1
         trials.append(Trial(number, name, number >= 130, app, aim))
@@ -191,13 +194,15 @@ class Attempt:
     def _aim(self, child: Forked | Executed) -> None:
         """Come to the moment at which the signal is sent."""
         aim, moment = self.trial.aim, child.started
-        if isinstance(child, Forked) and aim not in ("starting", "preparing"):
-            which = 1 if aim in ("compiling", "paused") else self.rng.randint(1, 3)
+        if isinstance(child, Forked):
+            repeats = aim in IN_THE_LOOP and aim not in ("compiling", "paused")
+            which = self.rng.randint(1, 3) if repeats else 1
+            awaited = aim if aim in IN_THE_LOOP else "starting"
             moment = 0.0
             for said in child.listen(until=time.monotonic() + PATIENCE):
                 if said.what == "step" and said.step == 1 and aim == "paused":
                     spool.send(self.path, control.Pause())
-                which -= said.what == aim
+                which -= said.what == awaited
                 if not which:
                     moment = said.at
                     break
@@ -217,7 +222,8 @@ class Attempt:
             if again and child.outlast(time.monotonic() + self.rng.uniform(0.05, 0.5)):
                 break
             sent = time.monotonic()
-            os.kill(child.process.pid, number)
+            with suppress(ProcessLookupError):  # it may just have left for the first one
+                os.kill(child.process.pid, number)
         if not child.outlast(sent + PATIENCE):
             self.found.problems.append(f"still there {PATIENCE:.0f} s after the signal")
             child.kill()
