@@ -87,6 +87,23 @@ def test_figures_of_the_moment_come_from_the_status(folder: Folder) -> None:
     assert (run.phase, run.done, run.total, run.device.used) == ("evaluating", 3, 8, 77)
 
 
+@pytest.mark.parametrize(
+    ("changed", "phase", "alive"),
+    [
+        ({"moved": 0.001, "phase": "training", "step_seconds": 0.1}, "stalled", True),
+        ({"host": "elsewhere", "updated": 1.0}, "silent", False),
+    ],
+)
+def test_a_run_that_is_not_heard_of_is_shown_so_and_has_not_ended(folder, changed, phase, alive):
+    told_by(folder, started(), step(1))
+    status = vars(follow.read_status(folder.path)) | changed
+    (folder.path / "status.json").write_text(json.dumps(status))
+    follower, run = Follower(folder.path), RunState()
+    for event in all_of(follower):
+        run.apply(event)
+    assert (run.phase, follower.alive, run.live) == (phase, alive, True)
+
+
 def test_a_torn_line_waits_for_its_end(folder: Folder) -> None:
     told_by(folder, started(), step(1))
     line = events.to_json(step(2)).encode() + b"\n"
