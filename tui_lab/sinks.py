@@ -24,8 +24,8 @@ if TYPE_CHECKING:
     from engine.errors import EngineError
     from tui_lab.app import LabApp
 
-LONGEST = 2000
-"""Characters of a notification: it stands for seconds."""
+LONGEST = 600
+"""Characters of a notification: it stands for seconds, in a corner of the screen."""
 
 
 class Sieve(LineFilter):

@@ -13,6 +13,8 @@ from textual.app import App, ComposeResult
 from textual.content import Content
 from textual.pilot import Pilot
 from textual.widget import Widget
+from textual.widgets import Static
+from textual.widgets._toast import Toast
 
 from engine.errors import EngineError
 from engine.text import is_safe, visible
@@ -215,16 +217,27 @@ def put(app: Places, text: str) -> Iterator[str]:
 
 async def put_rarely(app: Places, pilot: Pilot[None], text: str) -> list[str]:
     """The same for a notification and two dialogs, which must be drawn to be seen."""
+    wanted = visible(text, lines=False).translate(_GONE)
     faults = []
+
+    def check(name: str, *places: Widget) -> None:
+        """As the widget is about to draw it, before it is wrapped."""
+        for place in places:
+            content = place.render() if isinstance(place, Toast) else place.visual  # type: ignore
+            if wanted not in content.plain.translate(_GONE) or any(
+                span.style for span in content.spans if isinstance(span.style, str)
+            ):
+                faults.append(f"{name}: shows {content.plain!a}")
+        if not places:
+            faults.append(f"{name}: is not there")
+
     app.show_error(EngineError(text, text))
-    await pilot.pause()
+    await pilot.pause(0.05)
+    check("notification", *app.screen.query(Toast))
     for dialog in (Dialog(text, text), TextDialog(text, text, text, lambda value: value)):
         app.push_screen(dialog)
         await pilot.pause()
-        drawn = "".join(strip.text for strip in app.screen._compositor.render_strips())
-        wanted = visible(text, lines=False).translate(_GONE)[:30]
-        if wanted not in drawn.translate(_GONE):
-            faults.append(f"{type(dialog).__name__}: does not show {wanted!a}")
+        check(type(dialog).__name__, *dialog.query("#question, #body").results(Static))
         app.pop_screen()
     app.clear_notifications()
     await pilot.pause()

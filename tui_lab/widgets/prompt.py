@@ -52,7 +52,7 @@ class PromptArea(TextArea):
 
     def __init__(self, text: str = "", *, placeholder: str = "", id: str | None = None) -> None:
         super().__init__(
-            text,
+            visible(text)[:LONGEST],
             id=id,
             placeholder=placeholder,
             soft_wrap=True,

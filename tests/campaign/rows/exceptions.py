@@ -256,8 +256,7 @@ def _failing_app(folder: Path, ended: Path, stage: str, kind: int) -> None:
     class App(LabApp):
         CSS_PATH = Path(sys.modules[LabApp.__module__].__file__ or "").with_name("app.tcss")
 
-        def on_mount(self) -> None:
-            super().on_mount()
+        def on_mount(self) -> None:  # Textual calls LabApp's as well
             if stage == "a timer":
                 self.set_timer(0.6, partial(_raise, kind))
             elif stage == "a key's action":

@@ -151,7 +151,7 @@ def _control() -> Iterator[str]:
 
 async def _markup(trials: int, progress: Progress) -> list[str]:
     app, faults = hostile_sinks.Places(), []
-    async with app.run_test(size=hostile_sinks.SIZE) as pilot:
+    async with app.run_test(size=hostile_sinks.SIZE, notifications=True) as pilot:
         await pilot.pause()
         for number in range(trials):
             text = hostile.markup(number)
@@ -186,7 +186,7 @@ async def _walk(lab: Lab, first: int, keys: list[str]) -> tuple[list[str], set[s
     places: set[str] = set()
     with hostile_models(first):
         app = make_app(lab, first)
-        async with app.run_test(size=(140, 44)) as pilot:
+        async with app.run_test(size=(140, 44), notifications=True) as pilot:
             await pilot.pause()
             for number, key in enumerate(keys):
                 await _press(app, pilot, key)
