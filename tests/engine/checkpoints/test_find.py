@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import pytest
 
-from engine.checkpoints import check_name, delete, delete_run, find_checkpoint
+from engine.checkpoints import (
+    check_name,
+    delete,
+    delete_run,
+    find_checkpoint,
+    list_checkpoints,
+)
 from engine.errors import CheckpointError, InputError
 from engine.lab import Lab
 from engine.status import own_status, write_status
@@ -82,6 +89,78 @@ def test_links_are_refused(lab: Lab, path: Path, tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match="not a run"):
         delete_run(lab.checkpoints / "planted")
     assert find_checkpoint(lab, "first").step == 300
+
+
+def test_a_link_is_refused_by_its_path_too(
+    lab: Lab, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (lab.checkpoints / "planted").symlink_to(path)
+    monkeypatch.chdir(lab.root)
+    for reference in (
+        "checkpoints/planted",
+        "checkpoints/planted/",
+        str(lab.checkpoints / "planted"),
+    ):
+        with pytest.raises(CheckpointError, match="symbolic link"):
+            find_checkpoint(lab, reference)
+
+
+@pytest.mark.parametrize(
+    "reference",
+    [
+        "~nobody-at-all/x",
+        "a" * 300,
+        "/" + "a" * 300,
+        "a/" * 3_000,
+        "\0",
+        "first\0",
+        "\ud800",
+        "~root",
+    ],
+)
+def test_what_the_system_cannot_name_is_not_there(lab: Lab, path: Path, reference: str) -> None:
+    """Python answers some of these with errors of its own kind."""
+    with pytest.raises(CheckpointError):
+        find_checkpoint(lab, reference)
+
+
+def test_digits_of_other_scripts_make_no_second_step(path: Path) -> None:
+    shutil.copytree(path / "step_000100", path / "step_٠٠٠١٠٠")
+    assert [info.step for info in list_checkpoints(path)] == [100, 200, 300]
+
+
+def test_the_best_is_told_by_losses_that_can_be_believed(lab: Lab, path: Path) -> None:
+    """One flipped digit must neither make another the best nor hide that the best is broken."""
+    facts = path / "step_000200/meta.json"
+    whole = facts.read_text()
+    for digit in ("1", "9"):
+        facts.write_text(whole.replace('"val_loss": 2.0', f'"val_loss": {digit}.0'))
+        problems: list[str] = []
+        found = find_checkpoint(lab, "first@best", problems)
+        assert (found.step, found.best) == (300, True)
+        assert "step_000200/meta.json" in problems[0]
+    facts.write_text(whole)
+    flip(path / "step_000200/model.safetensors")
+    problems = []
+    assert find_checkpoint(lab, "first@best", problems).step == 300
+    assert "step_000200/model.safetensors" in problems[0]
+
+
+def test_of_several_saves_of_a_step_the_last_sound_one(lab: Lab, path: Path) -> None:
+    again = path / "step_000300-2"
+    shutil.copytree(path / "step_000300", again)
+    assert find_checkpoint(lab, "first@300").path == again
+    flip(again / "state.json")
+    problems: list[str] = []
+    assert find_checkpoint(lab, "first@300", problems).path == path / "step_000300"
+    assert again.name in problems[0]
+
+
+def test_a_run_without_its_run_file_is_not_called_unknown(lab: Lab, path: Path) -> None:
+    (path / "run.json").unlink()
+    with pytest.raises(CheckpointError, match=r"has lost its run\.json"):
+        find_checkpoint(lab, "first")
+    assert find_checkpoint(lab, str(path / "step_000300")).step == 300
 
 
 def test_deleting(lab: Lab, path: Path) -> None:

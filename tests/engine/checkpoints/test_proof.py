@@ -10,11 +10,19 @@ from pathlib import Path
 
 import pytest
 
-from engine.checkpoints import inspect, list_checkpoints, newest_verified, verify
+from engine.checkpoints import (
+    check_belongs,
+    describe,
+    inspect,
+    list_checkpoints,
+    newest_verified,
+    verify,
+)
 from engine.checkpoints.load import load_training, load_weights
+from engine.checkpoints.save import save
 from engine.checkpoints.tensors import MAX_HEADER, read_header
 from engine.errors import CheckpointError
-from tests.engine.checkpoints.making import checkpoint, flip
+from tests.engine.checkpoints.making import checkpoint, flip, meta, tensors, training_tensors
 
 FILES = ("model.safetensors", "training.safetensors", "state.json", "meta.json", "manifest.json")
 
@@ -80,6 +88,40 @@ def test_files_of_another_checkpoint_are_found(tmp_path: Path) -> None:
     assert "model.safetensors" in verify(one)[0]
     two.rename(tmp_path / "step_000009")
     assert "holds step 2, not 9" in verify(tmp_path / "step_000009")[0]
+
+
+def test_every_broken_file_is_named_and_the_reading_is_told(tmp_path: Path) -> None:
+    path = checkpoint(tmp_path, 1)
+    flip(path / "model.safetensors")
+    (path / "state.json").unlink()
+    told: list[int] = []
+    problems = verify(path, told.append)
+    assert len(problems) == 2
+    assert "model.safetensors" in "".join(problems)
+    assert "state.json" in "".join(problems)
+    sizes = [(path / name).stat().st_size for name in FILES if (path / name).exists()]
+    assert told[-1] == sum(sizes) - (path / "manifest.json").stat().st_size
+
+
+def test_facts_are_proven_before_training_goes_on(tmp_path: Path) -> None:
+    """What meta.json says is believed when a run is resumed, though no tensor needs it."""
+    path = checkpoint(tmp_path, 1)
+    flip(path / "meta.json", 30)
+    with pytest.raises(CheckpointError, match=r"meta\.json"):
+        load_training(list_checkpoints(tmp_path)[0])
+
+
+def test_a_checkpoint_belongs_to_its_tokenizer_and_its_corpus(tmp_path: Path) -> None:
+    """Of the same shape with another tokenizer all loads, and what is learned on is nonsense."""
+    facts = meta(1) | {"digests": {"tokenizer": "t", "corpus": "c"}}
+    save(tmp_path, tensors(), training_tensors(), {"progress": {}}, facts)
+    info = list_checkpoints(tmp_path)[0]
+    check_belongs(info, "t", "c")
+    with pytest.raises(CheckpointError, match="the tokenizer is not what run"):
+        check_belongs(info, "other", "c")
+    with pytest.raises(CheckpointError, match="the corpus is not what run"):
+        check_belongs(info, "t", "other")
+    check_belongs(describe(checkpoint(tmp_path, 2)), "any", "any")
 
 
 def test_a_manifest_cannot_point_outside(tmp_path: Path) -> None:

@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
+import itertools
 import json
+import signal
+import subprocess
+import time
 from pathlib import Path
 
 import pytest
+import torch
 from typer.testing import CliRunner, Result
 
+from engine.checkpoints.proof import render_manifest
 from engine.errors import CheckpointError, InputError
 from engine.lab import SHIPPED_RUN, Lab
 from engine.status import Status, own_status, write_status
 from tests.engine.checkpoints.making import CONFIG, checkpoint, flip, run
+from tests.engine.checkpoints.test_pickles import Payload
+from tests.tui_lab.cli.processes import command, environment
 from tui_lab.cli import app, checkpoint_report
 
 
@@ -122,6 +130,77 @@ def test_verifying(lab: Lab, path: Path) -> None:
         call(lab, "checkpoints", "verify")
 
 
+def test_proving_can_be_interrupted(lab: Lab, path: Path) -> None:
+    """A checkpoint may take minutes: control-c ends it at once, and says so by 130."""
+    big = path / "step_000200/big.safetensors"
+    with big.open("wb") as file:
+        file.truncate(200 << 30)  # a hole: no disk is needed, and reading it takes minutes
+    manifest = json.loads((path / "step_000200/manifest.json").read_text())
+    manifest.pop("sha256")
+    manifest["files"]["big.safetensors"] = {"bytes": 200 << 30, "sha256": "0"}
+    (path / "step_000200/manifest.json").write_bytes(render_manifest(manifest))
+    process = subprocess.Popen(
+        command(lab.root, "checkpoints", "verify", "--all"),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=environment(),
+    )
+    assert process.stdout is not None
+    while "step_000100" not in process.stdout.readline():
+        assert process.poll() is None
+    time.sleep(0.3)
+    process.send_signal(signal.SIGINT)
+    began = time.monotonic()
+    _, errors = process.communicate(timeout=30)
+    assert time.monotonic() - began < 5
+    assert process.returncode == 130, errors
+    assert "Traceback" not in errors
+
+
+def test_long_proving_says_how_far_it_is(
+    lab: Lab, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A line now and then where there is no terminal; and none for what is short."""
+    assert "verifying" not in call(lab, "checkpoints", "verify", "first").stderr
+    clock = itertools.count(step=20)
+    monkeypatch.setattr("tui_lab.cli.common.time.monotonic", lambda: next(clock))
+    told = call(lab, "checkpoints", "verify", "first").stderr
+    assert "verifying: 6 %" in told and "verifying: 96 %" in told
+
+
+def test_a_pickle_is_shown_under_trust_alone(lab: Lab, tmp_path: Path) -> None:
+    file = tmp_path / "x.pt"
+    torch.save({"w": torch.zeros(2, 3)}, file)
+    with pytest.raises(CheckpointError, match="is a pickle"):
+        call(lab, "checkpoints", "show", str(file))
+    shown = call(lab, "checkpoints", "show", str(file), "--trust")
+    assert "2 × 3" in shown.stdout
+    assert "--trust: reading the pickle" in shown.stderr
+    record = json.loads(call(lab, "checkpoints", "show", str(file), "--trust", "--json").stdout)
+    assert record["tensors"][0]["name"] == "w"
+
+
+def test_code_in_a_pickle_waits_for_a_second_yes(lab: Lab, tmp_path: Path) -> None:
+    file, canary = tmp_path / "x.pt", tmp_path / "canary"
+    torch.save({"w": torch.zeros(2), "x": Payload(canary)}, file)
+    asked = call(lab, "checkpoints", "show", str(file), "--trust", code=1)
+    assert "holds more than tensors" in asked.stderr
+    assert not canary.exists()
+    told = call(lab, "checkpoints", "show", str(file), "--trust", "--yes")
+    assert "running the code in" in told.stderr
+    assert canary.exists()
+
+
+def test_nothing_outside_the_lab_is_deleted(lab: Lab, path: Path, tmp_path: Path) -> None:
+    elsewhere = run(Lab.init(tmp_path / "elsewhere"))
+    step = checkpoint(elsewhere, 1)
+    for arguments in ([str(step)], [str(elsewhere), "--run"]):
+        with pytest.raises(CheckpointError, match="not in this lab"):
+            call(lab, "checkpoints", "delete", *arguments, "--yes")
+    assert step.is_dir()
+
+
 def test_a_broken_checkpoint_is_passed_over_aloud(lab: Lab, path: Path) -> None:
     flip(path / "step_000200/model.safetensors")
     result = call(lab, "checkpoints", "show", "first")
@@ -170,8 +249,8 @@ def test_differences(lab: Lab, path: Path) -> None:
 
 def test_help_names_the_commands(lab: Lab) -> None:
     text = call(lab, "checkpoints", "--help").stdout
-    for command in ("list", "show", "verify", "delete", "diff"):
-        assert command in text
+    for name in ("list", "show", "verify", "delete", "diff"):
+        assert name in text
 
 
 def test_loss_curves_as_text(lab: Lab, path: Path) -> None:
