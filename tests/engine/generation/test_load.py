@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import shutil
+import time
 from pathlib import Path
 
 import pytest
@@ -16,6 +18,7 @@ from engine.generation.default import default_reference
 from engine.generation.load import load_generator
 from engine.generation.params import SamplingParams
 from engine.lab import Lab
+from tests.campaign.readers import sealed
 from tests.tiny_run import CONTEXT, make_tiny_run
 
 CPU = torch.device("cpu")
@@ -51,6 +54,35 @@ def test_the_loaded_model_has_the_saved_weights_and_speaks(trained: Lab) -> None
 def test_tied_weights_are_one_matrix_after_loading(trained: Lab) -> None:
     model = load_generator(trained, "tiny", "cpu").model
     assert model.lm_head.weight.data_ptr() == model.wte.weight.data_ptr()
+
+
+def test_a_network_of_a_billion_layers_is_refused_before_it_is_built(copy: Lab) -> None:
+    """Its meta data may be hashed rightly: whoever wrote them meant harm."""
+    step = copy.checkpoints / "tiny/step_000030"
+    facts = json.loads((step / "meta.json").read_text())
+    facts["config"]["model"]["n_layer"] = 10**9
+    (step / "meta.json").write_text(json.dumps(facts))
+    manifest = (step / "manifest.json").read_bytes()
+    (step / "manifest.json").write_bytes(sealed(manifest, step / "meta.json"))
+    began = time.monotonic()
+    with pytest.raises(CheckpointError, match="do not fit its configuration"):
+        load_generator(copy, "tiny@30", "cpu")
+    assert time.monotonic() - began < 5
+
+
+def test_a_link_in_the_place_of_a_run_s_tokenizer_is_refused(copy: Lab, tmp_path: Path) -> None:
+    folder = copy.checkpoints / "tiny/tokenizer"
+    folder.rename(tmp_path / "elsewhere")
+    folder.symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(CheckpointError, match="symbolic link"):
+        load_generator(copy, "tiny", "cpu")
+    folder.unlink()
+    folder.mkdir()
+    (folder / "tokenizer.json").symlink_to(tmp_path / "elsewhere/tokenizer.json")
+    with pytest.raises(CheckpointError, match="symbolic link"):
+        load_generator(copy, "tiny", "cpu")
+    with pytest.raises(TokenizerError, match="symbolic link"):
+        tokenizers.find(copy, "tiny")
 
 
 def test_loading_draws_no_random_number(trained: Lab) -> None:

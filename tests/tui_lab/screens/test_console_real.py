@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from engine.lab import Lab
+from tests.engine.checkpoints.making import flip
 from tests.tui_lab.labs import make_run
 from tests.tui_lab.screens.test_console import settled, shown, until
 from tui_lab.app import LabApp
@@ -71,3 +72,16 @@ async def test_weights_that_were_damaged_are_told_and_the_app_stays_up(pilot):
     assert screen.transcript.generations[-1].reason == "failed"
     assert "safetensors" in shown(pilot) or "damaged" in shown(pilot)
     assert pilot.app.is_running
+
+
+async def test_a_broken_checkpoint_that_was_skipped_is_told(lab: Lab):
+    """Nobody should talk to an older checkpoint in the belief that it is the newest."""
+    path = make_run(lab, "small", steps=40, saves=(20, 40))
+    flip(path / "step_000040/model.safetensors")
+    app = LabApp(lab, Settings(path=lab.root / "settings.toml"))
+    async with app.run_test(size=(100, 30)) as pilot:
+        app.open_console("small")
+        await settled(pilot)
+        assert app.screen.source.label.startswith("small @ 20")
+        told = [notification.message for notification in app._notifications]
+        assert any("step_000040/model.safetensors" in text for text in told), told
