@@ -58,7 +58,7 @@ class Watchdog:
         usual = trainer.parts.meter.step_seconds
         limit = max(SILENCE_SECONDS, SILENT_STEPS * usual)
         # A pause waits for a person, a compilation says how long it takes, a read reports itself.
-        if trainer.phase in ("paused", "compiling") or trainer.stage == "data":
+        if trainer.steering.paused or trainer.phase == "compiling" or trainer.stage == "data":
             limit = float("inf")
         if quiet > limit and not self._silent:
             self._silent = True

@@ -144,6 +144,17 @@ def test_a_step_in_which_nothing_moves_is_reported_once_and_its_end_too(
     assert sum("nothing has moved" in title for title in titles) == 1
 
 
+def test_a_pause_is_no_silence(small_lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(watchdog, "SILENCE_SECONDS", 0.2)
+    run = Run({3: [control.Pause()]})
+    thread = in_thread(run, small_lab, "paused")
+    until(lambda: run.of(events.Paused))
+    time.sleep(0.8)
+    run.inbox.put(control.Resume())
+    thread.join(20)
+    assert not run.of(events.Alert)
+
+
 @pytest.mark.parametrize("what", ["loading torch", ""])
 def test_a_stop_while_it_prepares_ends_it_at_once(small_lab: Lab, what: str) -> None:
     run = Run()
