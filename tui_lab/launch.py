@@ -18,6 +18,7 @@ from engine.errors import InputError, in_words
 from engine.lab import Lab
 from engine.text import visible
 from tui_lab.settings import Settings, config_dir
+from tui_lab.stderr import VisibleStderr
 
 if TYPE_CHECKING:
     from tui_lab.app import LabApp
@@ -94,11 +95,15 @@ def _draw(app: LabApp) -> BaseException | None:
 
     The traceback is written to the log that stands in for the terminal meanwhile.
     """
+    streams = sys.stdout, sys.stderr
     with _terminal_to_ourselves():
         try:
             app.run()
         except BaseException as error:  # even SystemExit, from a widget, would end the process
-            traceback.print_exc()
+            # Textual was cut off, and still has the streams that it takes while it draws.
+            sys.stdout, sys.stderr = streams
+            VisibleStderr().write("".join(traceback.format_exception(error)))
+            VisibleStderr().flush()
             return error
         finally:
             app.give_terminal_back()

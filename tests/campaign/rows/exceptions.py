@@ -240,6 +240,7 @@ def _failing_app(folder: Path, ended: Path, stage: str, kind: int) -> None:
 
     from tests.tui_lab.fakes import FakeSession, config
     from tui_lab.app import LabApp
+    from tui_lab.driver import LabDriver
     from tui_lab.launch import run_app
     from tui_lab.screens.train import TrainScreen
     from tui_lab.widgets.chart import Chart
@@ -262,7 +263,8 @@ def _failing_app(folder: Path, ended: Path, stage: str, kind: int) -> None:
             elif stage == "a key's action":
                 self.set_timer(0.6, lambda: self.simulate_key("z"))
 
-    app = App(Lab.init(folder / "lab"), session=Session(pause=0.05), start="micro")
+    lab = Lab.init(folder / "lab")
+    app = App(lab, session=Session(pause=0.05), start="micro", driver=LabDriver)
     broken = {
         "a widget's drawing": (Chart, "build"),
         "a screen's tick": (TrainScreen, "tick"),
