@@ -122,7 +122,12 @@ def problems(scenario: Scenario, run: Path, acknowledged: bool) -> list[str]:
         found.append(f"the newest is {newest}, acknowledged: {acknowledged}")
     if skipped:
         found.append(f"it counts as a checkpoint and is none: {skipped[0]}")
-    there = {mark_of(info.path) for info in list_checkpoints(run) if not verify(info.path)}
+    there = set()
+    for listed in list_checkpoints(run):
+        if verify(listed.path):
+            found.append(f"'{listed.path.name}' is half a checkpoint")
+        else:
+            there.add(mark_of(listed.path))
     found += [f"{mark} was deleted" for mark in scenario.precious if mark not in there]
     return found
 
