@@ -34,6 +34,7 @@ from engine.events import (
     Phase,
     Preparing,
     Resumed,
+    RolledBack,
     RunStarted,
     SampleDone,
     StepDone,
@@ -214,6 +215,9 @@ class RunWriter:
         elif isinstance(event, Resumed):
             status.state, status.phase = "running", "training"
             self._pulse.rest()
+        elif isinstance(event, RolledBack):
+            self._metrics.add(json.dumps({"resumed": event.step}))
+            status.step = event.step
         elif isinstance(event, Finished):
             status.state = "finished" if event.reason == "completed" else "stopped"
             status.reason, status.step, status.tokens = event.reason, event.step, event.tokens
@@ -300,6 +304,8 @@ def describe(event: Event) -> str:
             return f"step {event.step:,}  paused"
         case Resumed():
             return f"step {event.step:,}  goes on"
+        case RolledBack():
+            return f"step {event.from_step:,}  rolled back to step {event.step:,}: {event.reason}"
         case Alert():
             return f"{event.level}: {event.title}" + (f" ({event.hint})" if event.hint else "")
         case Finished():
