@@ -66,7 +66,7 @@ class JsonlTail:
         return [record for piece in self.pieces() for record in piece]
 
     def pieces(self, size: int = PIECE) -> Iterator[list[dict[str, Any]]]:
-        """As `poll`, `size` bytes of the file at a time: memory stays bounded however long it is."""
+        """As `poll`, `size` bytes of the file at a time: memory stays bounded whatever its size."""
         with suppress(OSError), open_plain(self.path) as file:
             about = os.fstat(file.fileno())
             which = about.st_dev, about.st_ino

@@ -31,7 +31,7 @@ def is_out_of_memory(error: BaseException) -> bool:
 
 
 def make_room(error: BaseException, device: torch.device) -> None:
-    """Let go of what the failed step still holds: its frames' tensors, and the allocator's cache."""
+    """Let go of what the failed step still holds: its frames, and the allocator's cache."""
     traceback.clear_frames(error.__traceback__)
     gc.collect()
     if device.type == "cuda":

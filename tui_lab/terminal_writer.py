@@ -28,8 +28,8 @@ LAST_WORDS_SECONDS = 0.3
 class TerminalWriter(threading.Thread):
     """Writes to the terminal behind `descriptor` what `write` is given.
 
-    `behind`: something was dropped. `on_caught_up` is called when something was dropped and the terminal takes data again,
-    `on_lost` when the terminal is gone; both in this thread.
+    `behind`: something was dropped. `on_caught_up` is called when something was dropped and the
+    terminal takes data again, `on_lost` when the terminal is gone; both in this thread.
     """
 
     def __init__(

@@ -16,9 +16,9 @@ class Sound:
 
     def mend(self) -> None:
         for path in sorted(self.root.rglob("*"), reverse=True):
-            if path.is_symlink() or not (path.is_dir() or path.is_file()):
-                path.unlink()
-            elif path.is_file() and (path not in self.files or path.stat().st_nlink > 1):
+            plain = path.is_file() and not path.is_symlink()
+            strange = not plain and (path.is_symlink() or not path.is_dir())
+            if strange or (plain and (path not in self.files or path.stat().st_nlink > 1)):
                 path.unlink()
             elif path.is_dir() and path not in self.folders:
                 shutil.rmtree(path)
