@@ -12,8 +12,12 @@ import select
 import termios
 import threading
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
+
+from tests.campaign.commands import command
+from tests.campaign.processes import Forked
 
 
 class Screen:
@@ -82,3 +86,14 @@ class Screen:
                     self.written += os.read(self._master, 1 << 16)
                     continue
             time.sleep(0.01)
+
+
+def start_app(root: Path, terminal: str, *arguments: str) -> Forked:
+    """`tui-lab ARGUMENTS` in the lab at `root`, in the terminal of that name."""
+    return Forked(_app, root, list(arguments), terminal)
+
+
+def _app(say: Callable[..., None], root: Path, arguments: list[str], terminal: str) -> None:
+    for name in ("COLUMNS", "LINES"):  # would be believed before the terminal
+        os.environ.pop(name, None)
+    command(say, root, arguments, terminal)

@@ -22,7 +22,7 @@ from tests.campaign.pace_of_runs import beside_training, rate
 from tests.campaign.processes import CORPUS, Forked, make_lab
 from tests.campaign.row import Progress, Result, Row
 from tests.campaign.rows.kill_nine import BASE
-from tests.campaign.screens import Screen
+from tests.campaign.screens import Screen, start_app
 
 RUN = f"tiny-{CORPUS}"
 WINDOW = 1.0  # seconds in which a rate is measured; half of it where it is not judged
@@ -89,7 +89,7 @@ def _attempt(number: int, place: Path, window: float) -> Found:
     path = place / "checkpoints" / RUN
     screen = Screen()
     terminal = screen.path if number % 2 == 0 else screen.without_session(place)
-    child = start(place, ["--start", "tiny"], Path(terminal))
+    child = start_app(place, terminal, "--start", "tiny")
     try:
         hear(child, 50)
         begin = time.time()

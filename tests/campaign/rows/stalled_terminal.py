@@ -22,7 +22,7 @@ from tests.campaign.pace_of_runs import beside_training, rate, steps
 from tests.campaign.processes import CORPUS, make_lab
 from tests.campaign.row import Progress, Result, Row
 from tests.campaign.rows.closed_terminal import STEADY, hear, hear_for
-from tests.campaign.screens import Screen
+from tests.campaign.screens import Screen, start_app
 
 RUN = f"tiny-{CORPUS}"
 STALL = 0.06  # seconds a resize: 1 000 of them are a minute
@@ -87,7 +87,7 @@ class _App:
         lab = make_lab(place)
         make_preset(lab, "tiny", MEASURED)
         self.screen = Screen()
-        self.child = start(place, ["--start", "tiny"], Path(self.screen.path))
+        self.child = start_app(place, self.screen.path, "--start", "tiny")
 
     def carry_out(
         self, resizes: int, stall: float, drawn_for: float, progress: Progress
@@ -104,7 +104,6 @@ class _App:
                 screen.resize(rng.randint(40, 200), rng.randint(10, 60))
                 hear_for(child, stall / resizes)
                 progress(number)
-        screen.resize(screen.columns, screen.lines)
         self._compare_screens()
         with self._measured("after", rates):
             hear_for(child, drawn_for)
@@ -129,6 +128,9 @@ class _App:
         """What the terminal shows once it reads again, with the run paused, against what it shows
         when all is drawn anew."""
         self.screen.type(b" ")
+        hear_for(self.child, 1.0)
+        # Some charts follow a run by jumps; with another size they show where it stands.
+        self.screen.resize(self.screen.columns, self.screen.lines)
         hear_for(self.child, 1.0)
         self.screen.reading.set()
         self.screen.rest(AT_REST)
