@@ -78,7 +78,7 @@ ROW = Row(
     number="8",
     fault="pickle payloads, hostile names and references, planted links, pipes and devices",
     must="nothing of them is executed, read or written outside the lab, and nothing blocks.",
-    slice=30,
-    full=300,
+    slice=20,
+    full=400,
     run=run,
 )
