@@ -147,7 +147,7 @@ class Batches:
         try:
             seed, epoch, index = (int(state[key]) for key in ("seed", "epoch", "index"))
             windows = int(state["windows"])
-        except (KeyError, TypeError, ValueError) as error:
+        except (KeyError, TypeError, ValueError, OverflowError) as error:
             raise CorpusError(f"the saved data position is broken: {error!r}") from None
         if windows != len(self._windows):
             raise CorpusError(
