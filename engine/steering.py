@@ -69,6 +69,7 @@ class Steering:
                 self.end(reason)
             case control.SaveNow():
                 before = ""
+                trainer.report(wait=True)
                 trainer.save("manual")
             case control.EvalNow():
                 before = ""

@@ -190,16 +190,17 @@ class Trainer:
             epoch, counts = parts.feed.epoch, parts.guard.counts
             parts.meter.log(step, progress.tokens, lr, epoch, loss, grad_norm, counts)
         is_best = evaluating and self.evaluate(0 if last else config.train.eval_tokens)
-        self.report(wait=evaluating)
+        keeps = not last and config.save.policy != "none"
+        saving = keeps and config.save.every > 0 and step % config.save.every == 0
+        self.report(wait=evaluating or saving)  # the steps before a checkpoint are told before it
         if self.progress is not progress:  # rolled back: what was due at this step is void
             return
         if config.sample.every and due(config.sample.every):
             self.sample_pinned()
-        if not last and config.save.policy != "none":
-            if config.save.every and step % config.save.every == 0:
-                self.save("periodic" if config.save.policy == "all" else "rolling")
-            elif is_best and config.save.policy == "all":
-                self.save("best")
+        if saving:
+            self.save("periodic" if config.save.policy == "all" else "rolling")
+        elif keeps and is_best and config.save.policy == "all":
+            self.save("best")
         self.relay()
 
     def relay(self) -> None:

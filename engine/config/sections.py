@@ -33,7 +33,7 @@ def setting(
 class ModelConfig:
     """The shape of the network."""
 
-    n_layer: int = setting(6, "transformer blocks", minimum=1)
+    n_layer: int = setting(6, "transformer blocks", minimum=1, maximum=1000)
     n_head: int = setting(6, "attention heads; must divide n_embd", minimum=1)
     n_embd: int = setting(384, "width of the residual stream", minimum=1)
     context_length: int = setting(256, "positions the model can see", unit="tokens", minimum=1)
@@ -155,8 +155,8 @@ class SaveConfig:
 
     policy: str = setting(
         "rolling",
-        "rolling keeps the newest, the best and what was saved by hand; all keeps periodic ones as "
-        "well; none keeps nothing",
+        "rolling keeps the newest, the best, what the run resumed from and what was saved by hand; "
+        "all keeps periodic ones as well; none keeps nothing",
         choices=("rolling", "all", "none"),
     )
     every: int = setting(
