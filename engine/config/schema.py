@@ -155,9 +155,7 @@ class FieldSpec:
             return (first, second)
         if self.kind == "strings":
             return _strings(value)
-        if not isinstance(value, str):
-            raise ValueError
-        return value
+        return _text(value)
 
 
 _NUMBERS = ("int", "float")
@@ -170,6 +168,15 @@ def _shown(value: Any) -> str:
     except (ValueError, RecursionError):  # thousands of digits, or of brackets
         return "…"
     return text if len(text) <= 200 else text[:200] + "…"
+
+
+def _text(value: Any) -> str:
+    """`value` if it is text that a file can hold: a lone surrogate (a stray byte of a command
+    line) cannot be written as UTF-8."""
+    if not isinstance(value, str):
+        raise ValueError
+    value.encode()
+    return value
 
 
 def _whole(value: Any) -> int:
@@ -205,9 +212,7 @@ def _strings(value: Any) -> tuple[str, ...]:
                 raise ValueError from None
         else:
             value = [value]
-    if not all(isinstance(item, str) for item in value):
-        raise ValueError
-    return tuple(value)
+    return tuple(_text(item) for item in value)
 
 
 def _kind(annotation: Any) -> str:

@@ -101,3 +101,10 @@ def test_unknown_presets_broken_files_and_assignments_are_refused(lab: Lab) -> N
         resolve(lab, str(lab.root / "absent.toml"))
     with pytest.raises(ConfigError, match="sets nothing"):
         parse_assignments(["optimizer.lr"])
+
+
+@pytest.mark.parametrize("key", ["sample.prompts", "data.corpus"])
+def test_text_that_no_file_can_hold_is_refused(key: str) -> None:
+    """A stray byte of a command line would fail the first save instead."""
+    with pytest.raises(ConfigError, match=key):
+        Config().with_values({key: "a\udcff"})
