@@ -4,7 +4,16 @@ from __future__ import annotations
 
 import pytest
 
-from engine.config import FIELDS, from_dict, list_presets, load_file, load_preset, resolve, to_toml
+from engine.config import (
+    FIELDS,
+    Config,
+    from_dict,
+    list_presets,
+    load_file,
+    load_preset,
+    resolve,
+    to_toml,
+)
 from engine.config.load import parse_assignments
 from engine.errors import ConfigError
 from engine.lab import Lab
