@@ -9,6 +9,7 @@ import torch
 from engine import atomic, control, events
 from engine.arithmetic import flops_per_token
 from engine.checkpoints import CheckpointInfo
+from engine.checkpoints.layout import line_after
 from engine.config import Config
 from engine.data import Batches
 from engine.device import needs_scaler
@@ -61,6 +62,7 @@ def assemble(
     atomic.discard(stop_file)
     facts = {
         "vocab_size": vocab_size,
+        "line": line_after(folder.path, resumed_from) if resumed_from else 0,
         "precision": str(machine.precision),
         "digests": {
             "tokenizer": material.tokenizer.digest,

@@ -14,7 +14,8 @@ from typing import Any
 
 from engine.checkpoints import CheckpointInfo, find_checkpoint
 from engine.checkpoints.find import run_of
-from engine.checkpoints.layout import META
+from engine.checkpoints.layout import META, newest_first
+from engine.checkpoints.layout import describe as describe_checkpoint
 from engine.checkpoints.tensors import read_json
 from engine.config import Config, from_dict
 from engine.config.load import override
@@ -77,15 +78,13 @@ def preview(lab: Lab, reference: str) -> list[Difference]:
 
     Raises as `open_resumption` does, RunBusy aside.
     """
-    from engine.checkpoints import list_checkpoints
     from engine.config import load_file
     from engine.runs import CONFIG_FILE
 
     path = run_of(lab, reference)
-    complete = [info for info in list_checkpoints(path) if info.complete]
-    if not complete:
-        return []
-    return differences_from(complete[-1], load_file(path / CONFIG_FILE, follow=False))
+    found = (describe_checkpoint(folder) for folder in newest_first(path))
+    newest = next((info for info in found if info.complete), None)
+    return differences_from(newest, load_file(path / CONFIG_FILE)) if newest else []
 
 
 def differences_from(info: CheckpointInfo, config: Config) -> list[Difference]:

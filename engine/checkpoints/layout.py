@@ -39,6 +39,8 @@ class CheckpointInfo:
 
     `complete`: the manifest is there and every file has the size it names; whether the bytes are
     sound only `verify` can tell. `best`: the lowest validation loss among the run's complete ones.
+    `line`: how often the run had gone back to an older checkpoint than its newest when this one was
+    saved; None when its meta data cannot be read.
     """
 
     run: str
@@ -51,6 +53,7 @@ class CheckpointInfo:
     bytes: int
     time: float
     complete: bool
+    line: int | None = 0
 
 
 def check_name(name: str) -> str:
@@ -135,7 +138,28 @@ def describe(path: Path) -> CheckpointInfo:
         bytes=sum(sizes.values()),
         time=as_float(meta.get("time")) or _modified(path),
         complete=bool(meta) and _complete(path, sizes),
+        line=as_int(meta.get("line")) if meta else None,
     )
+
+
+def newest_first(run_path: Path) -> list[Path]:
+    """The run's checkpoint folders in the order in which a resume tries them: the line that the run
+    went on last, whatever its steps, and in each line the highest step. One whose meta data cannot
+    be read comes first, so that it is not passed over in silence."""
+
+    def rank(found: tuple[int, int, Path]) -> tuple[float, int, int]:
+        step, again, path = found
+        line = describe(path).line
+        return (math.inf if line is None else line, step, again)
+
+    return [path for _, _, path in sorted(checkpoint_folders(run_path), key=rank, reverse=True)]
+
+
+def line_after(run_path: Path, resumed_from: CheckpointInfo) -> int:
+    """The line of what is saved after a resume: another one when it went back."""
+    here = (resumed_from.line or 0, resumed_from.step)
+    others = [(info.line or 0, info.step) for info in list_checkpoints(run_path)]
+    return max(others)[0] + 1 if any(other > here for other in others) else here[0]
 
 
 def _complete(path: Path, sizes: dict[str, int]) -> bool:

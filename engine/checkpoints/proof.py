@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from engine.checkpoints import layout
-from engine.checkpoints.layout import CheckpointInfo, checkpoint_folders, describe, list_checkpoints
+from engine.checkpoints.layout import CheckpointInfo, describe, list_checkpoints
 from engine.checkpoints.tensors import open_regular, parse_json, read_header, read_json
 from engine.errors import CheckpointError
 
@@ -158,7 +158,7 @@ def newest_verified(run_path: Path) -> tuple[CheckpointInfo | None, list[str]]:
     while True:
         problems: list[str] = []
         deleted = False  # by the run's retention, since they were listed: a newer one is there
-        for _, _, path in reversed(checkpoint_folders(run_path)):
+        for path in layout.newest_first(run_path):
             found = verify(path)
             if not found:
                 beside = {info.path: info for info in list_checkpoints(run_path)}

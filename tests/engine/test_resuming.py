@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from engine import control, events
+from engine.checkpoints import list_checkpoints
 from engine.errors import ConfigError, EngineError, InputError
 from engine.lab import Lab
 from engine.resuming import describe, open_resumption, preview
@@ -98,10 +99,28 @@ def test_a_run_that_ships_is_not_ours_to_go_on_with(lab: Lab) -> None:
 
 def test_an_older_configuration_that_cannot_be_read_is_no_obstacle(stopped: Lab) -> None:
     """A checkpoint of another version may name fields that this one does not know."""
-    from engine.checkpoints import list_checkpoints
     from engine.resuming import differences_from
 
     info = list_checkpoints(stopped.checkpoints / "a")[-1]
     meta = Path(info.path / "meta.json")
     meta.write_text(meta.read_text().replace('"clip"', '"unheard_of"'))
     assert differences_from(info, tiny_config()) == []
+
+
+def test_a_run_that_went_back_goes_on_from_where_it_went(stopped: Lab) -> None:
+    """Gone back from step 8 to step 3 and stopped at 5: the newest is step 5 of the new line, not
+    step 8 of the abandoned one, whatever is still kept of that."""
+    Run().resume(stopped, "a", overrides={"save.policy": "all"})  # saves 6 and 8
+    steps = [info.step for info in list_checkpoints(stopped.checkpoints / "a")]
+    assert steps == [3, 6, 8]
+    Run({5: [control.Stop()]}).resume(stopped, "a@3", overrides={"optimizer.lr": "1e-3"})
+    run = Run({6: [control.Stop()]})
+    run.resume(stopped, "a")
+    assert run.of(events.RunStarted)[0].step == 5
+    found = {info.step: info.line for info in list_checkpoints(stopped.checkpoints / "a")}
+    assert (found[8], found[5], found[6]) == (0, 1, 1)
+    Run().resume(stopped, "a@8", overrides={"train.max_steps": "9"})  # and back to the first line
+    assert list_checkpoints(stopped.checkpoints / "a")[-1].line == 2
+    taken = open_resumption(stopped, "a")
+    taken.folder.close()
+    assert taken.info.step == 9
