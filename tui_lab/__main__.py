@@ -57,6 +57,7 @@ def _obey(app: Any, arguments: list[str]) -> int:
         print("aborted", file=sys.stderr)  # noqa: T201
         return 1
     except Exception as error:
+        stderr.install()  # Typer has put a hook of its own, which may print a traceback as it is
         # A usage error: its class is Click's, which Typer may carry inside itself.
         if not hasattr(error, "show") or not hasattr(error, "exit_code"):
             raise

@@ -65,7 +65,8 @@ def test_what_is_visible_is_seen_once(text: str) -> None:
 @given(st.text(st.characters(categories=("L", "N", "P", "Sc", "Sm", "Sk", "Zs"))))
 def test_letters_numbers_and_signs_of_every_script_stay(text: str) -> None:
     fillers = "\u115f\u1160\u3164\uffa0"  # letters by category, and drawn by nobody
-    kept = "".join(character for character in text if character not in fillers)
+    skins = "\U0001f3fb\U0001f3fc\U0001f3fd\U0001f3fe\U0001f3ff"  # of a width that depends
+    kept = "".join(character for character in text if character not in fillers + skins)
     assert visible(kept, lines=False) == kept
 
 

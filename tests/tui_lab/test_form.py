@@ -37,7 +37,7 @@ def test_each_wrong_field_has_its_own_refusal():
     form.put("optimizer.lr", "-1")
     assert form.check() is None
     assert set(form.errors) == {"model.n_layer", "optimizer.lr"}
-    assert "a whole number of at least 1" in form.errors["model.n_layer"].title
+    assert "a whole number between 1 and 1000" in form.errors["model.n_layer"].title
 
 
 def test_what_two_fields_say_together_is_put_at_one_of_them():

@@ -270,6 +270,7 @@ def _app(lab: Lab, first: int) -> None:
         self.settings.memory = hostile_lab.settings(first)
 
     LabApp.__init__ = with_hostile_run  # type: ignore[method-assign]
+    LabApp.bell = lambda self: None  # type: ignore[method-assign]  # any bell left is a foreign one
     os.environ["TERM"] = "xterm-256color"
     with hostile_models(first):
         launch.launch("a-hostile", lab.root)
