@@ -18,6 +18,7 @@ from engine.metrics import read_metrics
 from engine.objectives import Pretrain
 from engine.out_of_memory import OutOfMemory, is_out_of_memory
 from engine.session import run_training
+from tests.campaign.faults import WANTS, out_of_memory
 from tests.engine.test_session import Run, assert_same, final_state, tiny_config
 
 
@@ -187,79 +188,29 @@ def test_a_spike_is_met_by_its_policy(
 
 
 def test_every_kind_of_want_is_known_and_nothing_else() -> None:
-    for error in (
-        MemoryError(),
-        torch.OutOfMemoryError("CUDA out of memory"),
-        RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried …"),
-    ):
-        assert is_out_of_memory(error)
+    assert all(is_out_of_memory(make()) for make in WANTS.values())
     assert not is_out_of_memory(RuntimeError("shapes do not match"))
     assert not is_out_of_memory(ValueError("not enough memory"))
 
 
-def short(times: int) -> Callable[..., None]:
-    """Raises OutOfMemoryError the first `times` times it is called."""
-    left = [times]
-
-    def raise_or_not() -> None:
-        if left[0]:
-            left[0] -= 1
-            raise torch.OutOfMemoryError("out of memory: tried to allocate 20.00 GiB")
-
-    return raise_or_not
-
-
-def fail_at(patch: pytest.MonkeyPatch, stage: str, step: int, times: int) -> None:
-    """Run out of memory `times` times in a stage of step `step`."""
-    real_loss, real_step, fail = Pretrain.loss, torch.optim.AdamW.step, short(times)
-    done = {"steps": 0}
-
-    class Costly(torch.autograd.Function):
-        @staticmethod
-        def forward(context: Any, value: torch.Tensor) -> torch.Tensor:
-            return value.clone()
-
-        @staticmethod
-        def backward(context: Any, gradient: torch.Tensor) -> torch.Tensor:
-            fail()
-            return gradient
-
-    def loss(self: Pretrain, model: Any, batch: Any) -> torch.Tensor:
-        value = real_loss(self, model, batch)
-        if done["steps"] == step - 1 and stage == "forward":
-            fail()
-        return Costly.apply(value) if done["steps"] == step - 1 and stage == "backward" else value
-
-    def update(self: torch.optim.AdamW, *arguments: Any) -> Any:
-        if done["steps"] == step - 1 and stage == "optimizer":
-            fail()
-        done["steps"] += 1
-        return real_step(self, *arguments)
-
-    patch.setattr(Pretrain, "loss", loss)
-    patch.setattr(torch.optim.AdamW, "step", update)
-
-
 @pytest.mark.parametrize("stage", ["forward", "backward"])
-def test_one_want_of_memory_is_tried_again_and_changes_nothing(
-    small_lab: Lab, monkeypatch: pytest.MonkeyPatch, stage: str
-) -> None:
+def test_one_want_of_memory_is_tried_again_and_changes_nothing(small_lab: Lab, stage: str) -> None:
     """Dropout on: the second try draws the same numbers and the same batches."""
     Run().train(small_lab, tiny_config(), name="calm")
-    fail_at(monkeypatch, stage, 4, 1)
     run = Run()
-    run.train(small_lab, tiny_config(), name="short")
+    with out_of_memory(stage, 4, 1, "device") as struck:
+        run.train(small_lab, tiny_config(), name="short")
+    assert struck.count == 1
     assert any("tried once more" in title for title in titles(run))
     assert_same(final_state(small_lab, "short"), final_state(small_lab, "calm"))
 
 
 @pytest.mark.parametrize("stage", ["forward", "backward", "optimizer"])
 def test_want_that_lasts_says_what_to_change_and_keeps_the_weights(
-    small_lab: Lab, monkeypatch: pytest.MonkeyPatch, stage: str
+    small_lab: Lab, stage: str
 ) -> None:
     Run().train(small_lab, tiny_config(), name="calm")
-    with monkeypatch.context() as patch:
-        fail_at(patch, stage, 5, 99)
+    with out_of_memory(stage, 5, 99, "device"):
         run = Run()
         with pytest.raises(OutOfMemory) as caught:
             run.train(small_lab, tiny_config(), name="short")
@@ -272,17 +223,12 @@ def test_want_that_lasts_says_what_to_change_and_keeps_the_weights(
     assert_same(final_state(small_lab, "short"), final_state(small_lab, "calm"))
 
 
-@pytest.mark.parametrize("module", ["evaluate", "generate"])
-def test_want_beside_the_training_does_not_end_it(
-    small_lab: Lab, monkeypatch: pytest.MonkeyPatch, module: str
-) -> None:
-    def fail(*arguments: Any, **named: Any) -> Any:
-        raise torch.OutOfMemoryError("out of memory")
-
+@pytest.mark.parametrize("stage", ["evaluating", "sampling"])
+def test_want_beside_the_training_does_not_end_it(small_lab: Lab, stage: str) -> None:
     Run().train(small_lab, tiny_config(), name="calm")
-    monkeypatch.setattr(f"engine.trainer.{module}", fail)
     run = Run()
-    finished = run.train(small_lab, tiny_config(), name="short")
+    with out_of_memory(stage, 1, 99, "device"):
+        finished = run.train(small_lab, tiny_config(), name="short")
     assert finished.reason == "completed"
     assert any("out of memory while" in title for title in titles(run))
     calm, short_of = final_state(small_lab, "calm"), final_state(small_lab, "short")
