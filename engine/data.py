@@ -155,10 +155,14 @@ class Batches:
                 f"{len(self._windows)}",
                 "resume with the corpus, context and stride that the run was started with",
             )
+        if not 0 <= epoch < 2**63:
+            raise CorpusError(f"the saved data position names an epoch {str(epoch)[:40]}")
         self._seed, self._epoch = seed, epoch
         self._enter_epoch()
-        if epoch < 0 or not 0 <= index <= self._count:
-            raise CorpusError(f"the saved data position {index} lies outside epoch {epoch}")
+        if not 0 <= index <= self._count:
+            raise CorpusError(
+                f"the saved data position {str(index)[:40]} lies outside epoch {epoch}"
+            )
         self._index = index
 
     def _enter_epoch(self) -> None:

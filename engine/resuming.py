@@ -93,7 +93,8 @@ def differences_from(info: CheckpointInfo, config: Config) -> list[Difference]:
     Raises ConfigError when a fixed field is among them.
     """
     before: Config | None = None
-    with suppress(CheckpointError, ConfigError, TypeError):  # of another version: not comparable
+    with suppress(CheckpointError, ConfigError, TypeError, KeyError, AttributeError):
+        # Of another version, or anybody's: what cannot be read is not compared.
         before = from_dict(read_json(info.path / META)["config"], "the checkpoint")
     found = compare_configs(before, config) if before is not None else []
     for key, was, now in found:

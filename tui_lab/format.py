@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import time
 
 
 def count(value: float) -> str:
@@ -51,6 +52,15 @@ def ago(seconds: float) -> str:
         if seconds >= factor:
             return f"{seconds / factor:.0f} {unit}"
     return f"{seconds:.0f} s" if seconds >= 1 else "now"
+
+
+def moment(seconds: float, form: str = "%Y-%m-%d %H:%M:%S") -> str:
+    """Seconds since the epoch in the local zone; `?` for a moment that no calendar has: the number
+    may come from any file."""
+    try:
+        return time.strftime(form, time.localtime(seconds))
+    except (OverflowError, ValueError, OSError):
+        return "?"
 
 
 def number(value: float | None, digits: int = 4) -> str:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import json
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -68,6 +69,8 @@ def run_here(row: Row, trials: int) -> Result:
     """The row in this process, with a bar on stderr."""
     folder = Path(tempfile.mkdtemp(prefix=f"campaign-{row.name}-"))
     started = shown = time.monotonic()
+    # A shell starts what it puts into the background deaf to it, and every trial would inherit that.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
     def progress(done: int) -> None:
         nonlocal shown

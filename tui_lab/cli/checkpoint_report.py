@@ -82,7 +82,7 @@ def _facts(seen: Inspection) -> None:
         ("tokens", format.thousands(info.tokens)),
         ("validation loss", format.number(info.val_loss)),
         ("kind", ", ".join(word for word in words if word)),
-        ("saved", f"{time.strftime('%Y-%m-%d %H:%M:%S', time.localtime(info.time))} ({age} ago)"),
+        ("saved", f"{format.moment(info.time)} ({age} ago)"),
         ("size", format.size(info.bytes)),
         ("parameters", format.thousands(seen.n_parameters)),
         ("path", str(info.path)),

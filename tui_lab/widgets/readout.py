@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterable, Sequence
 
 from rich.cells import cell_len, set_cell_size
@@ -10,6 +9,7 @@ from textual.content import Content
 from textual.strip import Strip
 
 from engine.text import visible
+from tui_lab.format import moment
 from tui_lab.state import Line
 from tui_lab.widgets.lines import LineView, Piece
 
@@ -111,7 +111,7 @@ class EventLog(LineView):
 
     def build(self, width: int, height: int) -> Iterable[Strip]:
         for line in self.lines[-height:]:
-            clock = time.strftime("%H:%M:%S" if width >= 40 else "%H:%M", time.localtime(line.time))
+            clock = moment(line.time, "%H:%M:%S" if width >= 40 else "%H:%M")
             glyph = GLYPHS.get(line.level, GLYPHS["info"])[not self.unicode]
             part = line.level if line.level in ("good", "warning", "error") else "muted"
             text = visible(line.text, lines=False, most=2 * width)
