@@ -69,7 +69,7 @@ def run_here(row: Row, trials: int) -> Result:
     """The row in this process, with a bar on stderr."""
     folder = Path(tempfile.mkdtemp(prefix=f"campaign-{row.name}-"))
     started = shown = time.monotonic()
-    # A shell starts what it puts into the background deaf to it, and every trial would inherit that.
+    # A shell starts what it puts into the background deaf to it, and trials would inherit that.
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
     def progress(done: int) -> None:
