@@ -55,7 +55,10 @@ class Cycle(LineView, can_focus=True):
         left, right = self.arrows
         part = "bright" if self.has_focus else "text"
         text = visible(self.value, lines=False, most=width)
-        text = set_cell_size(text, min(cell_len(text), max(0, width - 4)))
+        if cell_len(text) > (
+            room := max(0, width - 4)
+        ):  # else a lone accent, of no width, would go
+            text = set_cell_size(text, room)
         line = self.strip((left, "muted"), (text, part), (right, "muted"))
         return [line.apply_style(self._background())]
 
