@@ -55,9 +55,8 @@ class Cycle(LineView, can_focus=True):
         left, right = self.arrows
         part = "bright" if self.has_focus else "text"
         text = visible(self.value, lines=False, most=width)
-        if cell_len(text) > (
-            room := max(0, width - 4)
-        ):  # else a lone accent, of no width, would go
+        room = max(0, width - 4)
+        if cell_len(text) > room:  # cut to its own width, a lone accent would go
             text = set_cell_size(text, room)
         line = self.strip((left, "muted"), (text, part), (right, "muted"))
         return [line.apply_style(self._background())]
