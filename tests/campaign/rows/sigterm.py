@@ -39,6 +39,8 @@ SECONDS |= {"evaluating": 0.2, "sampling": 1.0, "saving": 0.02, "loading Python 
 
 IN_THE_LOOP = ("training", "compiling", "paused", "evaluating", "sampling", "saving")
 
+FULL = 160
+
 LONG = BASE | {"train.max_steps": 1_000_000, "train.eval_every": 5, "sample.every": 5}
 DOING: dict[str, dict[str, Any]] = {
     "compiling": {"train.compile": True},
@@ -69,15 +71,15 @@ class Found:
 
 
 def plan() -> list[Trial]:
-    """100 SIGTERM (10 of them to executed commands), 30 SIGINT once, 10 twice; mixed."""
+    """120 SIGTERM (10 of them to executed commands), 30 SIGINT once, 10 twice; mixed."""
     aims = ["starting", "preparing", *IN_THE_LOOP, *IN_THE_LOOP]
     trials = []
-    for number in range(140):
-        name = "SIGTERM" if number < 100 else "SIGINT"
+    for number in range(FULL):
+        name = "SIGTERM" if number < 120 else "SIGINT"
         executed = number < 10
         aim = "loading Python and torch" if executed else aims[number % len(aims)]
         app = not executed and number // len(aims) % 2 == 1
-        trials.append(Trial(number, name, number >= 130, app, aim))
+        trials.append(Trial(number, name, number >= 150, app, aim))
     random.Random(11).shuffle(trials)
     kinds = {(trial.name, trial.app, trial.aim): trial for trial in trials}
     first = [
@@ -264,6 +266,6 @@ ROW = Row(
     must="The last step done is saved and verifies, within 10 s at the 99th percentile; exit 143 "
     "or 130; the terminal is restored; the run can be resumed. A second SIGINT leaves at once.",
     slice=3,
-    full=140,
+    full=FULL,
     run=run,
 )
