@@ -27,7 +27,7 @@ from typing import Any
 from torch import Tensor
 
 from engine import atomic
-from engine.checkpoints import layout
+from engine.checkpoints import direct, layout
 from engine.checkpoints.layout import checkpoint_folders, step_name
 from engine.checkpoints.proof import FORMAT, render_manifest
 from engine.checkpoints.retention import Retention
@@ -105,27 +105,14 @@ def _write_file(path: Path, pieces: list[memoryview | bytes]) -> dict[str, Any]:
             for start in range(0, len(view), CHUNK):
                 chunk = view[start : start + CHUNK]
                 digest.update(chunk)
-                atomic.write_all(descriptor, chunk)
+                direct.write_all(descriptor, chunk)
             total += len(view)
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
-    _read_back(path, pieces)
+    if not direct.holds(path, pieces, BACK):
+        raise OSError(errno.EIO, "it does not read back as it was written", str(path))
     return {"bytes": total, "sha256": digest.hexdigest()}
-
-
-def _read_back(path: Path, pieces: list[memoryview | bytes]) -> None:
-    """Compare the file with the memory that it came from: a fifth of the price of hashing it."""
-    with open(path, "rb", buffering=0) as file:
-        buffer = bytearray(BACK)
-        for piece in pieces:
-            view = memoryview(piece)
-            for start in range(0, len(view), BACK):
-                wanted = view[start : start + BACK]
-                if len(wanted) != len(buffer):
-                    buffer = bytearray(len(wanted))
-                if file.readinto(buffer) != len(wanted) or buffer != wanted:
-                    raise OSError(errno.EIO, "it does not read back as it was written", str(path))
 
 
 def _put_in_place(temporary: Path, run_path: Path, step: int) -> Path:

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from engine import __version__
-from engine.checkpoints import layout
+from engine.checkpoints import direct, layout
 from engine.checkpoints.tensors import lay_out
 from engine.errors import EngineError
 
@@ -83,7 +83,7 @@ class HostFile:
             self.data = torch.empty(
                 0, dtype=torch.uint8
             )  # the old memory goes before the new comes
-            self.data = torch.empty(total, dtype=torch.uint8, pin_memory=pinned)
+            self.data = _host_memory(total, pinned)
         for info in placed:
             part = self.data[info.offset : info.offset + info.bytes]
             self._views[info.name] = part.view(tensors[info.name].dtype).view(info.shape)
@@ -91,6 +91,13 @@ class HostFile:
 
     def pieces(self) -> list[memoryview | bytes]:
         return [self.header, memoryview(self.data.numpy())]
+
+
+def _host_memory(size: int, pinned: bool) -> Tensor:
+    """(size,) uint8 that begins at a page, so that it can be written past the cache."""
+    if pinned or not size:
+        return torch.empty(size, dtype=torch.uint8, pin_memory=pinned)
+    return torch.frombuffer(direct.memory(size), dtype=torch.uint8)
 
 
 @dataclass

@@ -20,6 +20,8 @@ from engine.checkpoints.pickles import starts_pickle
 from engine.errors import CheckpointError
 from engine.plain_file import open_plain
 
+PAGE = 4096
+"""A header's length is a multiple of this, so that the data begins at a page of the disk."""
 MAX_HEADER = 16_000_000  # bytes; 100 000 tensors take about 10 MB
 MAX_TENSORS = 200_000
 MAX_RANK = 64
@@ -66,7 +68,7 @@ def lay_out(tensors: Iterable[tuple[str, str, tuple[int, ...]]]) -> tuple[bytes,
 
     Wide types come first, then by name: so every tensor starts at a multiple of its element size
     and the memory of the data can be viewed as the tensors themselves. Offsets in the result count
-    from the end of the header, which is padded to a multiple of 8 bytes.
+    from the end of the header, which is padded to whole pages: they can then be written directly.
     """
     placed, position = [], 0
     header: dict[str, Any] = {"__metadata__": {"format": "pt"}}
@@ -80,7 +82,7 @@ def lay_out(tensors: Iterable[tuple[str, str, tuple[int, ...]]]) -> tuple[bytes,
         }
         position += length
     text = json.dumps(header, separators=(",", ":")).encode()
-    text += b" " * (-len(text) % 8)
+    text += b" " * (-(8 + len(text)) % PAGE)
     return len(text).to_bytes(8, "little") + text, placed
 
 
