@@ -8,12 +8,9 @@ where to: that is `snapshot` and `save`. Needs torch.
 
 from __future__ import annotations
 
-import os
-import sys
 import threading
 import time
 from collections.abc import Callable, Mapping
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -28,9 +25,6 @@ from engine.errors import in_words
 FIRST_RETRY = 5.0
 LONGEST_RETRY = 300.0
 """Seconds from a failed save to the next try: twice as many after each, up to the longest."""
-
-NICENESS = 10
-"""Of the writing thread: it takes what training leaves of the processor, if it leaves anything."""
 
 
 def _ignore(*_: Any) -> None:
@@ -136,8 +130,6 @@ class BackgroundSaver:
         """What the thread does: one try, and what follows from it."""
         snapshot = self._pending
         assert snapshot is not None
-        if snapshot.kind != "final":  # training waits for that one
-            _step_back()
         try:
             result = write_checkpoint(self.run_path, snapshot)
             self.last = result
@@ -175,10 +167,3 @@ class BackgroundSaver:
         if self._pending is not None and will_retry:
             self._retry_at = time.monotonic() + self._delay
             self._delay = min(2 * self._delay, LONGEST_RETRY)
-
-
-def _step_back() -> None:
-    """Let training have the processor first. A thread has a niceness of its own on Linux alone."""
-    if sys.platform == "linux":
-        with suppress(OSError):
-            os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), NICENESS)

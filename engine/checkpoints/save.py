@@ -34,7 +34,7 @@ from engine.checkpoints.retention import Retention
 from engine.checkpoints.snapshot import Memory, SaveError, Snapshot
 
 CHUNK = 8 << 20  # bytes of one write
-BACK = 1 << 20  # bytes read back at a time: they stay in the processor's cache to be compared
+BACK = 8 << 20  # bytes read back at a time
 ROOM = 64 << 10  # bytes of the manifest, and of what a file system adds
 
 
