@@ -2,8 +2,9 @@
 
     python -m benchmarks.background_save [--pairs 5] [--seconds 30] [--every 30]
 
-One run in one process. Its time is cut into windows, with saves and without by turns; in a window
-without, a due save is simply not made, as under `--no-save`. A window ends at the first step
+One run in one process. Its time is cut into windows, with saves and without, in the order ABBA so
+that a drift of the machine favours neither; in a window without, a due save is simply not made, as
+under `--no-save`. A window ends at the first step
 boundary after its seconds at which nothing is being written, so that each bears its own costs.
 Pairs during which other processes took more than 3 % of the machine are not counted, unless there
 are no others.
@@ -87,7 +88,7 @@ class Alternation:
         watch = quiet.Watch().__enter__()
         self._saved_at = 0.0
         now = time.perf_counter()
-        self.now = Window(len(self.done) % 2 == 0, now, at, watch)
+        self.now = Window(len(self.done) % 4 in (0, 3), now, at, watch)
         return now
 
     def _report(self) -> None:
@@ -134,7 +135,7 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
             "held_seconds": saving.held,
             "others": max(saving.watch.others, plain.watch.others),
         }
-        for saving, plain in zip(alternation.done[::2], alternation.done[1::2], strict=True)
+        for saving, plain in map(_saving_first, alternation.done[::2], alternation.done[1::2])
     ]
     counted = [pair for pair in pairs if pair["others"] < quiet.LIMIT] or pairs
     ratios = [pair["ratio"] for pair in counted]
@@ -154,6 +155,10 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
         "cost_spread": [1 - max(ratios), 1 - min(ratios)],
         "limit": LIMIT,
     }
+
+
+def _saving_first(first: Window, second: Window) -> tuple[Window, Window]:
+    return (first, second) if first.saving else (second, first)
 
 
 def main() -> None:
