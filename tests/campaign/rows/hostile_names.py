@@ -51,7 +51,8 @@ def run(trials: int, folder: Path, progress: Progress) -> Result:
 
 def attack(say: Callable[..., None], folder: Path, first: int, trials: int) -> None:
     """In a process of its own: the trials from `first` on."""
-    from tests.campaign.attacks import Bench, all_cases
+    from tests.campaign.attacks import all_cases
+    from tests.campaign.bench import Bench
 
     os.umask(0)  # so that every mode that is not asked for would show
     bench = Bench(Lab(folder / "sound"), folder)

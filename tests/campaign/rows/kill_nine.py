@@ -22,7 +22,8 @@ from engine.checkpoints import newest_verified
 from engine.checkpoints.layout import checkpoint_folders
 from engine.metrics import read_events
 from engine.status import STATUS_FILE
-from tests.campaign.processes import CORPUS, Forked, Told, make_lab, train
+from tests.campaign import tiny
+from tests.campaign.processes import Forked, Told, make_lab, train
 from tests.campaign.row import Progress, Result, Row
 from tests.campaign.story import differing, story, unreadable
 
@@ -31,27 +32,13 @@ AIMED = 0.5  # share of the kills that wait for a save
 STEPS = 10
 RUN = "run"
 
-BASE = {
-    "model.n_layer": 2,
-    "model.n_head": 2,
-    "model.n_embd": 16,
-    "model.context_length": 16,
-    "model.dropout": 0.1,
-    "data.corpus": CORPUS,
-    "data.tokenizer": "char",
-    "optimizer.lr": 1e-2,
+BASE = tiny.BASE | {
     "schedule.warmup_steps": 3,
-    "train.batch_size": 4,
     "train.accumulate": 2,
     "train.max_steps": STEPS,
-    "train.eval_every": 4,
-    "train.threads": 1,
-    "train.precision": "float32",
-    "train.device": "cpu",
+    "train.eval_tokens": 0,
     "sample.every": 3,
     "sample.max_tokens": 4,
-    "sample.prompts": ["the "],
-    "save.every": 3,
 }
 KINDS: dict[str, dict[str, Any]] = {
     "rolling": {},
