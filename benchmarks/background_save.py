@@ -1,22 +1,23 @@
 """What saving in the background costs training: preset `nano`, one save every 30 s, against none.
 
-    python -m benchmarks.background_save [--pairs 5] [--seconds 30] [--every 30]
+    python -m benchmarks.background_save [--saves 24] [--apart 3] [--every 30]
 
-One run in one process. Its time is cut into windows, with saves and without, in the order ABBA so
-that a drift of the machine favours neither; in a window without, a due save is simply not made, as
-under `--no-save`. A window ends at the first step
-boundary after its seconds at which nothing is being written, so that each bears its own costs.
-Pairs during which other processes took more than 3 % of the machine are not counted, unless there
-are no others.
+One run in one process, which saves at every third step boundary. A step during which nothing is
+copied or written is one as under `--no-save`; what a save costs is what the steps that it touches
+take beyond the mean of the untouched ones around them (two before, two after). Steps stand so close
+together that a drift of the machine touches both alike: comparing windows of half a minute instead
+left a spread of 15 % between pairs. The cost of one save every 30 s is the median of the saves over
+30 s. Steps during which other processes took more than 3 % of the machine do not count.
 """
 
 from __future__ import annotations
 
 import argparse
+import random
 import statistics
 import tempfile
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -30,73 +31,69 @@ from engine.lab import Lab
 from engine.session import run_training
 
 LIMIT = 0.02
+WARM_UP = 2
+"""Saves that find their memory first; they do not count."""
 
 
-@dataclass
-class Window:
-    """A stretch of training between two step boundaries."""
+@dataclass(frozen=True)
+class Step:
+    """From one step boundary to the next."""
 
-    saving: bool
-    began: float
-    first: Boundary
-    watch: quiet.Watch
-    held: list[float] = field(default_factory=list)  # seconds that each copy held training
-    rate: float = 0.0  # tokens a second
-
-    def close(self, now: float, at: Boundary) -> None:
-        self.watch.__exit__(None, None, None)
-        self.rate = (at.progress.tokens - self.first.progress.tokens) / (now - self.began)
+    seconds: float
+    save: int | None  # the number of the save that it copied, or during which it was written
+    others: float  # share of the machine that other processes took
 
 
-class Alternation:
+class Recorder:
     """Stands before the keeper, which is asked to save after every step, and lets few saves by."""
 
-    def __init__(self, pairs: int, seconds: float, every: float, inbox: control.Inbox) -> None:
-        self.wanted, self.seconds, self.every, self.inbox = 2 * pairs, seconds, every, inbox
-        self.done: list[Window] = []
-        self.now: Window | None = None
+    def __init__(self, saves: int, apart: int, inbox: control.Inbox) -> None:
+        self.saves, self.apart, self.inbox = saves, apart, inbox
+        self.steps: list[Step] = []
+        self.held: list[float] = []  # seconds that each copy held training
         self._real = Keeper.save
-        self._warm_at = self._saved_at = 0.0
+        self._asked = 0
+        self._touching: int | None = None
+        self._watch: quiet.Watch | None = None
+        self._began = 0.0
 
     def save(self, keeper: Keeper, at: Boundary, val_loss: float | None, kind: str) -> None:
         """In the place of `Keeper.save`: once a step, in the training thread."""
-        now = time.perf_counter()
-        if self.now is None:
-            self._warm_up(keeper, at, val_loss, now)
-            return
-        if now - self.now.began >= self.seconds and not keeper._saver.busy:
-            self.now.close(now, at)
-            self.done.append(self.now)
-            self._report()
-            if len(self.done) == self.wanted:
-                self.inbox.put(control.Stop(save=False), "benchmark")
-            now = self._begin(at)
-        if self.now.saving and now - self._saved_at >= self.every:
-            self._saved_at = now
+        if self._watch is not None:
+            self._watch.__exit__(None, None, None)
+            step = Step(time.perf_counter() - self._began, self._touching, self._watch.others)
+            if self._asked > WARM_UP:
+                self.steps.append(step)
+            word = "" if step.save is None else f"   touched by save {step.save}"
+            print(f"{step.seconds:8.3f} s   others {step.others:.1%}{word}", flush=True)
+        if len(self.held) == self.saves + WARM_UP and self._asked % self.apart == 0:
+            self.inbox.put(control.Stop(save=False), "benchmark")
+        self._watch = quiet.Watch().__enter__()
+        self._began = time.perf_counter()
+        self._asked += 1
+        if not keeper._saver.busy:
+            self._touching = None
+        if self._asked % self.apart == 0:
+            self._touching = len(self.held)
             self._real(keeper, at, val_loss, "rolling")
-            self.now.held.append(time.perf_counter() - now)
+            self.held.append(time.perf_counter() - self._began)
 
-    def _warm_up(self, keeper: Keeper, at: Boundary, val_loss: float | None, now: float) -> None:
-        """Two saves, which find their memory, and some steps; none of it counts."""
-        if not self._warm_at:
-            self._warm_at = now
-            self._real(keeper, at, val_loss, "rolling")
-        elif now - self._warm_at >= min(self.seconds, 15) and not keeper._saver.busy:
-            self._begin(at)
-
-    def _begin(self, at: Boundary) -> float:
-        watch = quiet.Watch().__enter__()
-        self._saved_at = 0.0
-        now = time.perf_counter()
-        self.now = Window(len(self.done) % 4 in (0, 3), now, at, watch)
-        return now
-
-    def _report(self) -> None:
-        window = self.done[-1]
-        word = "with saves   " if window.saving else "without saves"
-        print(
-            f"{word} {window.rate:10,.1f} tokens/s   others {window.watch.others:.1%}", flush=True
-        )
+    def costs(self) -> list[float]:
+        """Seconds that each save cost, of those with quiet steps around."""
+        costs = []
+        for save in sorted({step.save for step in self.steps if step.save is not None}):
+            touched = [i for i, step in enumerate(self.steps) if step.save == save]
+            around = [
+                self.steps[i]
+                for i in range(max(0, touched[0] - 2), touched[-1] + 3)
+                if i < len(self.steps) and self.steps[i].save is None
+            ]
+            all_quiet = all(self.steps[i].others < quiet.LIMIT for i in touched)
+            around = [step.seconds for step in around if step.others < quiet.LIMIT]
+            if all_quiet and len(around) >= 2:
+                plain = statistics.mean(around)
+                costs.append(sum(self.steps[i].seconds - plain for i in touched))
+        return costs
 
 
 def measure(options: argparse.Namespace) -> dict[str, Any]:
@@ -107,7 +104,7 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
         if isinstance(event, events.CheckpointSaved):
             saved.append(event)
 
-    alternation = Alternation(options.pairs, options.seconds, options.every, inbox)
+    recorder = Recorder(options.saves, options.apart, inbox)
     with tempfile.TemporaryDirectory(dir=options.folder) as folder:
         lab = Lab.init(Path(folder))
         settings = {
@@ -121,60 +118,50 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
             "save.every": 1,
         }
         config = override(load_preset(lab, options.preset), settings)
-        real, Keeper.save = Keeper.save, lambda keeper, *told: alternation.save(keeper, *told)  # type: ignore[method-assign]
+        real, Keeper.save = Keeper.save, lambda keeper, *told: recorder.save(keeper, *told)  # type: ignore[method-assign]
         try:
             run_training(lab, config, emit=listen, inbox=inbox, name="benchmark")
         finally:
             Keeper.save = real  # type: ignore[method-assign]
-    pairs = [
-        {
-            "with": saving.rate,
-            "without": plain.rate,
-            "ratio": saving.rate / plain.rate,
-            "saves": len(saving.held),
-            "held_seconds": saving.held,
-            "others": max(saving.watch.others, plain.watch.others),
-        }
-        for saving, plain in map(_saving_first, alternation.done[::2], alternation.done[1::2])
-    ]
-    counted = [pair for pair in pairs if pair["others"] < quiet.LIMIT] or pairs
-    ratios = [pair["ratio"] for pair in counted]
+    costs = recorder.costs()
+    shares = sorted(cost / options.every for cost in costs)
+    draws = random.Random(0)
+    medians = sorted(statistics.median(draws.choices(shares, k=len(shares))) for _ in range(2000))
     return {
         "preset": options.preset,
         "seconds_between_saves": options.every,
-        "seconds_of_a_window": options.seconds,
         "threads": options.threads,
-        "pairs": pairs,
-        "pairs_counted": len(counted),
-        "checkpoint_bytes": max(event.bytes for event in saved),
-        "median_seconds_held": statistics.median(
-            held for pair in counted for held in pair["held_seconds"]
+        "saves": options.saves,
+        "saves_counted": len(costs),
+        "seconds_a_save": costs,
+        "median_step_seconds": statistics.median(
+            step.seconds for step in recorder.steps if step.save is None
         ),
+        "checkpoint_bytes": max(event.bytes for event in saved),
+        "median_seconds_held": statistics.median(recorder.held[WARM_UP:]),
         "median_seconds_written": statistics.median(event.seconds for event in saved),
-        "cost": 1 - statistics.median(ratios),
-        "cost_spread": [1 - max(ratios), 1 - min(ratios)],
+        "cost": statistics.median(shares),
+        "cost_mean": statistics.mean(shares),
+        "cost_95_percent_interval": [medians[50], medians[-50]],
         "limit": LIMIT,
     }
 
 
-def _saving_first(first: Window, second: Window) -> tuple[Window, Window]:
-    return (first, second) if first.saving else (second, first)
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--pairs", type=int, default=5)
-    parser.add_argument("--seconds", type=float, default=30, help="of a window")
+    parser.add_argument("--saves", type=int, default=24)
+    parser.add_argument("--apart", type=int, default=3, help="steps from one save to the next")
     parser.add_argument("--every", type=float, default=30, help="seconds between two saves")
     parser.add_argument("--preset", default="nano")
     parser.add_argument("--corpus", default="python-docs")
     parser.add_argument("--threads", type=int, default=0, help="0: all cores")
     parser.add_argument("--folder", type=Path, help="on the disk that is to be measured")
     result = machine_facts() | measure(parser.parse_args())
-    low, high = result["cost_spread"]
+    low, high = result["cost_95_percent_interval"]
     print(
         f"saving every {result['seconds_between_saves']:g} s costs {result['cost']:.2%} of training"
-        f" (at most {LIMIT:.0%}; pairs {low:.2%} to {high:.2%}); a copy of"
+        f" (at most {LIMIT:.0%}; 95 % interval {low:.2%} to {high:.2%},"
+        f" {result['saves_counted']} saves); a copy of"
         f" {result['checkpoint_bytes'] / 1e6:.0f} MB holds it"
         f" {result['median_seconds_held']:.3f} s, written in"
         f" {result['median_seconds_written']:.1f} s"
