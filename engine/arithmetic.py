@@ -6,7 +6,6 @@ real module's.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
 
 from engine.config.sections import ModelConfig
@@ -15,10 +14,6 @@ Row = tuple[str, tuple[int, ...], int]
 ParameterTable = list[Row]
 """Rows of (name, shape, number of parameters), in the order of the network."""
 
-EXPANSION = 4
-"""Hidden width of the MLP over the stream's. Vaswani et al. 2017 chose it; two thirds of a block's
-parameters live there."""
-
 
 def _linear(name: str, fan_in: int, fan_out: int, bias: bool) -> Iterator[Row]:
     yield f"{name}.weight", (fan_out, fan_in), fan_out * fan_in
@@ -26,25 +21,50 @@ def _linear(name: str, fan_in: int, fan_out: int, bias: bool) -> Iterator[Row]:
         yield f"{name}.bias", (fan_out,), fan_out
 
 
-def _norm(name: str, width: int, bias: bool) -> Iterator[Row]:
-    yield f"{name}.weight", (width,), width
-    if bias:
-        yield f"{name}.bias", (width,), width
+def _norm(name: str, model: ModelConfig) -> Iterator[Row]:
+    yield f"{name}.weight", (model.n_embd,), model.n_embd
+    if model.norm == "layernorm" and model.bias:
+        yield f"{name}.bias", (model.n_embd,), model.n_embd
+
+
+def _attention(name: str, model: ModelConfig) -> Iterator[Row]:
+    D, bias = model.head_width, model.bias
+    if model.learned_sinks:
+        yield f"{name}.sinks", (model.n_head,), model.n_head
+    yield from _linear(f"{name}.qkv", model.n_embd, (model.n_head + 2 * model.kv_heads) * D, bias)
+    yield from _linear(f"{name}.proj", model.n_head * D, model.n_embd, bias)
+    if model.qk_norm:
+        yield f"{name}.q_norm.weight", (D,), D
+        yield f"{name}.k_norm.weight", (D,), D
+
+
+def _mlp(name: str, model: ModelConfig) -> Iterator[Row]:
+    C, F, E = model.n_embd, model.hidden_width, model.n_expert
+    wide = 2 * F if model.gated else F
+    if not E:
+        yield from _linear(f"{name}.fc", C, wide, model.bias)
+        yield from _linear(f"{name}.proj", F, C, model.bias)
+        return
+    yield f"{name}.fc_weight", (E, wide, C), E * wide * C
+    yield f"{name}.proj_weight", (E, C, F), E * C * F
+    if model.bias:
+        yield f"{name}.fc_bias", (E, wide), E * wide
+        yield f"{name}.proj_bias", (E, C), E * C
+    yield from _linear(f"{name}.router", C, E, model.bias)
 
 
 def _rows(model: ModelConfig, vocab_size: int) -> Iterator[Row]:
-    width, bias = model.n_embd, model.bias
+    width = model.n_embd
     yield "wte.weight", (vocab_size, width), vocab_size * width
-    yield "wpe.weight", (model.context_length, width), model.context_length * width
+    if model.position == "learned":
+        yield "wpe.weight", (model.context_length, width), model.context_length * width
     for layer in range(model.n_layer):
         block = f"blocks.{layer}"
-        yield from _norm(f"{block}.ln_1", width, bias)
-        yield from _linear(f"{block}.attn.qkv", width, 3 * width, bias)
-        yield from _linear(f"{block}.attn.proj", width, width, bias)
-        yield from _norm(f"{block}.ln_2", width, bias)
-        yield from _linear(f"{block}.mlp.fc", width, EXPANSION * width, bias)
-        yield from _linear(f"{block}.mlp.proj", EXPANSION * width, width, bias)
-    yield from _norm("ln_f", width, bias)
+        yield from _norm(f"{block}.ln_1", model)
+        yield from _attention(f"{block}.attn", model)
+        yield from _norm(f"{block}.ln_2", model)
+        yield from _mlp(f"{block}.mlp", model)
+    yield from _norm("ln_f", model)
     if not model.tie_embeddings:
         yield from _linear("lm_head", width, vocab_size, bias=False)
 
@@ -63,14 +83,24 @@ def matmul_parameters(model: ModelConfig, vocab_size: int) -> int:
     """Weights that a token is multiplied with: those of the blocks, and the output projection.
 
     Embeddings are looked up, not multiplied, and are left out; a tied matrix counts as the output
-    projection that it also is.
+    projection that it also is. Of experts only the active ones count.
     """
-    blocks = sum(
-        math.prod(shape)
-        for name, shape, _ in _rows(model, vocab_size)
-        if name.startswith("blocks.") and len(shape) == 2
-    )
+    blocks = 0
+    for name, shape, count in _rows(model, vocab_size):
+        if name.startswith("blocks.") and name.endswith("weight") and len(shape) >= 2:
+            stacked = len(shape) == 3  # (E, out, in)
+            blocks += count // model.n_expert * model.n_expert_active if stacked else count
     return blocks + vocab_size * model.n_embd
+
+
+def active_parameters(model: ModelConfig, vocab_size: int) -> int:
+    """All parameters but those of the experts that a token does not go through."""
+    return sum(
+        count // model.n_expert * model.n_expert_active
+        if ".mlp.fc_" in name or ".mlp.proj_" in name
+        else count
+        for name, _, count in _rows(model, vocab_size)
+    )
 
 
 def flops_per_token(model: ModelConfig, vocab_size: int) -> float:
@@ -78,10 +108,21 @@ def flops_per_token(model: ModelConfig, vocab_size: int) -> float:
 
     PaLM's formula (Chowdhery et al. 2022, appendix B): 2 forward and 4 backward a weight, and the
     attention products over the whole context of T, of H heads of width Q, in L layers. The causal
-    mask's half is counted too, as everyone who reports MFU by this formula does.
+    mask's half is counted too, as everyone who reports MFU by this formula does. A layer with a
+    window counts its window in the place of T.
     """
-    attention = 12 * model.n_layer * model.n_embd * model.context_length  # H·Q is n_embd
+    seen = sum(
+        min(model.window_of(layer) or model.context_length, model.context_length)
+        for layer in range(model.n_layer)
+    )
+    attention = 12 * model.n_head * model.head_width * seen
     return float(6 * matmul_parameters(model, vocab_size) + attention)
+
+
+def cache_bytes_per_token(model: ModelConfig, bytes_a_number: int = 4) -> int:
+    """Memory that one more position takes in the KV cache, in layers that see everything."""
+    full = sum(not model.window_of(layer) for layer in range(model.n_layer))
+    return 2 * full * model.kv_heads * model.head_width * bytes_a_number
 
 
 WRITTEN_OUT_CONTEXT = 512

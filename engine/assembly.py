@@ -90,7 +90,7 @@ def assemble(
         config=config,
         model=model,
         step_model=torch.compile(model) if config.train.compile else model,  # type: ignore[arg-type]
-        objective=Pretrain(),
+        objective=Pretrain(config.model),
         optimizer=optimizer,
         scaler=scaler,
         guard=guard,

@@ -111,6 +111,11 @@ class StepDone(Event):
     memory_bytes: int
     epoch: float = 0.0
     val_loss: float | None = None
+    # Of a mixture of experts; None without.
+    router_balance: float | None = None  # the load-balancing loss: n_expert_active when even
+    expert_busiest: float | None = None  # load over the even share, in the layer where it is worst
+    expert_idlest: float | None = None
+    router_entropy: float | None = None  # nats, mean over tokens and layers
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -17,6 +17,7 @@ from torch import Tensor
 from engine.device import memory
 from engine.events import DeviceStats, StepDone
 from engine.guard import Verdicts
+from engine.objectives import Reported
 
 STATS_SECONDS = 1.0
 
@@ -30,7 +31,9 @@ class Logged:
     lr: float
     epoch: float
     tokens_per_second: float
-    numbers: Tensor  # (5,) on the host: loss, gradient norm, and the guard's three counts
+    # On the host: loss, gradient norm, the guard's three counts, and four numbers of the routers
+    # where there are experts.
+    numbers: Tensor
     ready: torch.cuda.Event | None
 
     @property
@@ -43,7 +46,12 @@ class Logged:
 
     @property
     def verdicts(self) -> Verdicts:
-        return Verdicts(*(int(count) for count in self.numbers[2:].tolist()))
+        return Verdicts(*(int(count) for count in self.numbers[2:5].tolist()))
+
+    @property
+    def router(self) -> list[float]:
+        """What `Routing.statistics` gave; empty without experts."""
+        return [float(number) for number in self.numbers[5:].tolist()]
 
 
 class Meter:
@@ -84,12 +92,15 @@ class Meter:
         tokens: int,
         lr: float,
         epoch: float,
-        loss: Tensor,
+        loss: Reported,
         grad_norm: Tensor,
         counts: Tensor,
     ) -> None:
-        """Start bringing loss, gradient norm and the guard's counts to the host."""
-        numbers, ready = torch.cat((torch.stack((loss.float(), grad_norm.float())), counts)), None
+        """Start bringing loss, gradient norm, the guard's counts and the routers' numbers over."""
+        parts = [torch.stack((loss.nats.float(), grad_norm.float())), counts]
+        if loss.statistics is not None:
+            parts.append(loss.statistics.float())
+        numbers, ready = torch.cat(parts), None
         if self.device.type == "cuda":
             host = torch.empty(len(numbers), pin_memory=True)
             host.copy_(numbers, non_blocking=True)
@@ -120,6 +131,7 @@ class Meter:
 
     def event(self, logged: Logged, val_loss: float | None) -> StepDone:
         rate = logged.tokens_per_second
+        balance, busiest, idlest, entropy = logged.router or (None,) * 4
         return StepDone(
             step=logged.step,
             tokens=logged.tokens,
@@ -131,6 +143,10 @@ class Meter:
             memory_bytes=self._stats.used,
             epoch=logged.epoch,
             val_loss=val_loss,
+            router_balance=balance,
+            expert_busiest=busiest,
+            expert_idlest=idlest,
+            router_entropy=entropy,
         )
 
     def device_stats(self) -> DeviceStats | None:

@@ -5,22 +5,68 @@ Legend of shape suffixes: B windows in a micro-batch, T positions, V vocabulary.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
 from torch import Tensor, nn
 from torch.nn import functional
+
+from engine.config.sections import ModelConfig
+from engine.model import Routing
+
+
+class Reported(NamedTuple):
+    """What is told of a loss: no graph hangs on it."""
+
+    nats: Tensor
+    statistics: Tensor | None
+
+
+@dataclass(frozen=True)
+class Loss:
+    """Sums over the trained tokens of a micro-batch, for the loop to divide by all tokens."""
+
+    minimised: Tensor
+    """What the gradient is of."""
+    nats: Tensor
+    """What is reported: the prediction's part alone, comparable between networks."""
+    statistics: Tensor | None = None
+    """(4,) what the routers did (`Routing.statistics`), times the tokens; None without experts."""
+
+    def reported(self) -> Reported:
+        return Reported(self.nats.detach(), self.statistics)
+
+
+def mean(losses: list[Reported], count: int) -> Reported:
+    """Per token of a step of `count` tokens, from its micro-batches' sums."""
+    nats = torch.stack([loss.nats for loss in losses]).sum() / count
+    statistics = [loss.statistics for loss in losses if loss.statistics is not None]
+    return Reported(nats, torch.stack(statistics).sum(0) / count if statistics else None)
 
 
 class Pretrain:
     """Next-token prediction: cross-entropy of every position against the token that follows."""
 
+    def __init__(self, model: ModelConfig) -> None:
+        self.balance = model.balance_loss
+        self.routed = model.n_expert > 0
+
     def trained_tokens(self, batch: Tensor) -> int:
         """How many targets of `batch` (B, T + 1) count in the loss."""
         return batch[:, 1:].numel()
 
-    def loss(self, model: nn.Module, batch: Tensor) -> Tensor:
-        """The *sum* of nats over the trained tokens of `batch` (B, T + 1); the loop divides it by
-        the tokens of the whole accumulation window."""
+    def loss(self, model: nn.Module, batch: Tensor) -> Loss:
+        """The *sum* over the trained tokens of `batch` (B, T + 1); the loop divides it by the
+        tokens of the whole accumulation window."""
         inputs_BT, targets_BT = batch[:, :-1], batch[:, 1:]
-        logits_BTV = model(inputs_BT)
-        return functional.cross_entropy(
+        routing = Routing() if self.routed else None
+        logits_BTV = model(inputs_BT, routing=routing) if routing else model(inputs_BT)
+        nats = functional.cross_entropy(
             logits_BTV.flatten(0, 1).float(), targets_BT.flatten(), reduction="sum"
         )
+        if routing is None:
+            return Loss(nats, nats)
+        count = targets_BT.numel()
+        penalty = self.balance * count * routing.balance_loss()
+        return Loss(nats + penalty, nats, routing.statistics() * count)

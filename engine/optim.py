@@ -21,7 +21,9 @@ def decay_groups(model: nn.Module) -> dict[str, list[str]]:
     """
     groups: dict[str, list[str]] = {"decay": [], "no_decay": []}
     for name, parameter in model.named_parameters():  # each shared parameter once
-        decays = parameter.dim() >= 2 and "wpe" not in name.split(".")
+        place = "wpe" in name.split(".")
+        # The biases of stacked experts are two-dimensional too.
+        decays = parameter.dim() >= 2 and not place and not name.endswith("bias")
         groups["decay" if decays else "no_decay"].append(name)
     return groups
 

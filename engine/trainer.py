@@ -21,6 +21,7 @@ from engine.feed import FeedStopped
 from engine.generation.generate import generate
 from engine.generation.params import pinned_params
 from engine.keeper import set_random_states
+from engine.objectives import Reported, mean
 from engine.out_of_memory import is_out_of_memory
 from engine.parts import Parts
 from engine.progress import Progress
@@ -92,17 +93,19 @@ class Trainer:
             self.stage = "data"
             window = [self.next_batch() for _ in range(config.train.accumulate)]
             count = sum(objective.trained_tokens(batch) for batch in window)
-            loss = torch.zeros((), device=parts.device)
+            losses = []
             for batch in window:
                 if steering.must_drop_the_step():
                     raise FeedStopped
                 self.stage = "forward"
                 with parts.autocast():
-                    part = objective.loss(parts.step_model, batch) / count
+                    part = objective.loss(parts.step_model, batch)
+                minimised = part.minimised / count
                 self.stage = "backward"
-                (parts.scaler.scale(part) if parts.scaler else part).backward()
-                loss += part.detach()
+                (parts.scaler.scale(minimised) if parts.scaler else minimised).backward()
+                losses.append(part.reported())
 
+            loss = mean(losses, count)
             if parts.scaler:
                 parts.scaler.unscale_(optimizer)
             grad_norm = nn.utils.clip_grad_norm_(parameters, config.optimizer.clip or math.inf)
@@ -110,7 +113,7 @@ class Trainer:
                 if self.left:
                     raise LeftBehind
                 self.stage = "optimizer"
-                self.update(parts.guard.allows(loss, grad_norm))
+                self.update(parts.guard.allows(loss.nats, grad_norm))
                 optimizer.zero_grad(set_to_none=True)
                 self.progress.step += 1
                 self.progress.tokens += count
@@ -121,9 +124,8 @@ class Trainer:
 
     def next_batch(self) -> Tensor:
         """(B, T + 1) token ids on the device."""
-        steering = self.steering
         batch = torch.from_numpy(
-            self.parts.feed.next(steering.must_leave, on_silence=self.trouble.no_data)
+            self.parts.feed.next(self.steering.must_leave, on_silence=self.trouble.no_data)
         )
         if self.parts.device.type == "cuda":
             return batch.pin_memory().to(self.parts.device, non_blocking=True)
@@ -136,8 +138,7 @@ class Trainer:
         )
 
     def set_learning_rate(self, lr: float | None) -> tuple[str, str]:
-        """Scale the schedule so that it goes through `lr` here; None gives it back. Says the rate
-        before and after."""
+        """Scale the schedule to go through `lr` here; None gives it back. Before, and after."""
         scheduled, progress = self.scheduled_rate(), self.progress
         before = f"{scheduled * progress.lr_scale:.3g}"
         with self.updating:
@@ -174,7 +175,7 @@ class Trainer:
 
     # Between two steps --------------------------------------------------------------------------
 
-    def after_step(self, lr: float, loss: Tensor, grad_norm: Tensor) -> None:
+    def after_step(self, lr: float, loss: Reported, grad_norm: Tensor) -> None:
         """Log, evaluate, sample and save, as the configuration's intervals say."""
         parts, progress = self.parts, self.progress
         config, step = parts.config, progress.step

@@ -15,6 +15,7 @@ from dataclasses import MISSING, Field, asdict, dataclass, field, fields, replac
 from difflib import get_close_matches
 from typing import Any
 
+from engine.config.architecture import check_architecture
 from engine.config.sections import (
     DataConfig,
     ModelConfig,
@@ -63,12 +64,8 @@ class Config:
 
     def check(self) -> None:
         """Refuse what no single field can see. Raises ConfigError."""
-        model, train = self.model, self.train
-        if model.n_embd % model.n_head:
-            raise ConfigError(
-                f"model.n_head = {model.n_head}: does not divide model.n_embd = {model.n_embd}",
-                "head width is n_embd / n_head",
-            )
+        train = self.train
+        check_architecture(self.model)
         if not (train.max_steps or train.epochs or train.max_tokens):
             raise ConfigError(
                 "the run has no length", "set train.max_steps, train.epochs or train.max_tokens"

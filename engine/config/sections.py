@@ -31,20 +31,148 @@ def setting(
 
 @dataclass(frozen=True)
 class ModelConfig:
-    """The shape of the network."""
+    """The shape of the network. The defaults are the classic GPT's; what may be combined with what
+    is in `engine.config.architecture`."""
 
     n_layer: int = setting(6, "transformer blocks", minimum=1, maximum=1000)
-    n_head: int = setting(6, "attention heads; must divide n_embd", minimum=1)
+    n_head: int = setting(
+        6, "attention heads; must divide n_embd unless head_dim is set", minimum=1
+    )
+    n_kv_head: int = setting(
+        0,
+        "heads of keys and values, shared by groups of query heads: a cache smaller by as much "
+        "(GQA, Ainslie et al. 2023); 1: one for all (MQA); 0: as many as n_head",
+        minimum=0,
+    )
+    head_dim: int = setting(0, "width of a head; 0: n_embd / n_head", minimum=0)
     n_embd: int = setting(384, "width of the residual stream", minimum=1)
+    n_hidden: int = setting(
+        0,
+        "hidden width of the MLP, or of each expert; 0: 4·n_embd, with a gated MLP 8/3·n_embd to "
+        "the next 8, which has as many parameters",
+        minimum=0,
+    )
     context_length: int = setting(256, "positions the model can see", unit="tokens", minimum=1)
+    norm: str = setting(
+        "layernorm",
+        "rmsnorm leaves out the mean and the offset: as good, and cheaper (Zhang & Sennrich 2019)",
+        choices=("layernorm", "rmsnorm"),
+    )
+    norm_eps: float = setting(
+        1e-5, "added to the variance before the root", minimum=1e-12, maximum=0.1
+    )
+    position: str = setting(
+        "learned",
+        "learned: a vector for each place; rope: queries and keys turned by their place, so that "
+        "only distance counts (Su et al. 2021); none: order comes from the causal mask alone",
+        choices=("learned", "rope", "none"),
+    )
+    rope_base: float = setting(
+        10_000.0, "rope: larger turns slower, for longer contexts", minimum=1.0
+    )
+    rope_scaling: str = setting(
+        "none",
+        "rope beyond the context it was trained at: linear divides positions (Chen et al. 2023); "
+        "llama3 and yarn (Peng et al. 2023) divide the slow turns alone",
+        choices=("none", "linear", "llama3", "yarn"),
+    )
+    rope_factor: float = setting(1.0, "how many times longer rope_scaling makes it", minimum=1.0)
+    rope_original_context: int = setting(
+        0,
+        "context before rope_scaling (llama3, yarn); 0: context_length / rope_factor",
+        unit="tokens",
+        minimum=0,
+    )
+    mlp: str = setting(
+        "gelu",
+        "gelu: GPT-2's; swiglu: one half gates the other (Shazeer 2020); relu2: squared ReLU (So "
+        "et al. 2021); swiglu-clamped: GPT-OSS's, with bounded halves",
+        choices=("gelu", "swiglu", "relu2", "swiglu-clamped"),
+    )
+    qk_norm: bool = setting(
+        False,
+        "RMSNorm on each head's queries and keys: logits of attention cannot explode (Henry et al. "
+        "2020; Qwen3)",
+    )
+    window: int = setting(
+        0,
+        "positions that an attention layer looks back, itself included: cost and cache stop "
+        "growing there (Beltagy et al. 2020; Mistral); 0: all",
+        unit="tokens",
+        minimum=0,
+    )
+    window_layers: str = setting(
+        "all",
+        "which layers have the window; alternate: the first, third, fifth … (GPT-OSS)",
+        choices=("all", "alternate"),
+    )
+    sink_tokens: int = setting(
+        0,
+        "first positions that layers with a window go on seeing (StreamingLLM, Xiao et al. 2023)",
+        unit="tokens",
+        minimum=0,
+    )
+    learned_sinks: bool = setting(
+        False,
+        "a learned logit for each head that takes attention which no position deserves (GPT-OSS)",
+    )
+    n_expert: int = setting(
+        0,
+        "MLPs of which a router picks a few for each token (mixture of experts); 0: one for all",
+        minimum=0,
+        maximum=4096,
+    )
+    n_expert_active: int = setting(2, "experts that a token goes through", minimum=1)
+    renormalise: bool = setting(
+        True, "weights of the chosen experts add up to one (Mixtral); else as the router gave them"
+    )
+    balance_loss: float = setting(
+        0.01,
+        "weight of the load-balancing loss, without which a few experts get every token (Fedus et "
+        "al. 2021)",
+        minimum=0.0,
+    )
+    logit_softcap: float = setting(
+        0.0, "bounds the logits smoothly: cap·tanh(logits/cap) (Gemma 2); 0: off", minimum=0.0
+    )
     dropout: float = setting(0.0, "share of activations dropped in training", minimum=0, maximum=1)
-    bias: bool = setting(True, "biases in linear layers and norms, as GPT-2 has")
+    bias: bool = setting(True, "biases in linear layers and in LayerNorm, as GPT-2 has")
     tie_embeddings: bool = setting(True, "one matrix for token embedding and output")
     attention: str = setting(
         "auto",
-        "sdpa: the fused kernel; reference: the same written out; auto: the faster one here",
-        choices=("auto", "sdpa", "reference"),
+        "sdpa: the fused kernel; flex: a compiled one that skips what a window hides; reference: "
+        "the same written out; auto: the faster one here",
+        choices=("auto", "sdpa", "flex", "reference"),
     )
+
+    @property
+    def kv_heads(self) -> int:
+        return self.n_kv_head or self.n_head
+
+    @property
+    def head_width(self) -> int:
+        return self.head_dim or self.n_embd // self.n_head
+
+    @property
+    def gated(self) -> bool:
+        return self.mlp.startswith("swiglu")
+
+    @property
+    def hidden_width(self) -> int:
+        """Of the MLP, or of each expert."""
+        if self.n_hidden:
+            return self.n_hidden
+        # A gated MLP has three matrices where the plain one has two.
+        return -(-self.n_embd // 3) * 8 if self.gated else 4 * self.n_embd
+
+    @property
+    def windowed(self) -> bool:
+        """Whether every layer has a window and no place is learned: then no text is too long."""
+        return bool(self.window) and self.window_layers == "all" and self.position != "learned"
+
+    def window_of(self, layer: int) -> int:
+        """Positions that `layer` looks back, itself included; 0: all."""
+        return self.window if self.window_layers == "all" or layer % 2 == 0 else 0
 
 
 @dataclass(frozen=True)

@@ -1,5 +1,7 @@
-"""The networks. `GPT` is the classic one; its parts are one noun a file, meant to be read."""
+"""The networks. `GPT` is one family of them; its parts are one noun a file, meant to be read."""
 
+from engine.model.cache import KVCache
+from engine.model.experts import Routing
 from engine.model.gpt import GPT
 
-__all__ = ["GPT"]
+__all__ = ["GPT", "KVCache", "Routing"]

@@ -1,68 +1,34 @@
-"""Causal multi-head self-attention: once written out to be read, once through the fused kernel.
+"""Causal self-attention with its weights: multi-head, grouped-query or multi-query.
 
-Knows nothing of positions or of what surrounds it: order enters only through the causal mask, and
-through what the embeddings put into x.
+Knows nothing of what surrounds it; where things stand comes as a `Reading`.
 
-Legend of shape suffixes: B windows, T positions (queries), S positions (keys; S = T here),
-C width of the residual stream, H heads, D width of a head (C / H).
+Legend of shape suffixes: B windows, T positions (queries), S positions (keys), C width of the
+residual stream, H heads of queries, G heads of keys and values, D width of a head.
 """
 
 from __future__ import annotations
 
-import math
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
-from engine.arithmetic import writes_attention_out
 from engine.config.sections import ModelConfig
+from engine.model.attend import ATTENTION, Sight
+from engine.model.cache import LayerCache
+from engine.model.norm import RMSNorm
+from engine.model.rope import Rotation
 
 
-def reference_attention(q_BHTD: Tensor, k_BHSD: Tensor, v_BHSD: Tensor, dropout: float) -> Tensor:
-    """Scaled dot-product attention, as Vaswani et al. 2017 (section 3.2.1) write it.
+@dataclass(frozen=True)
+class Reading:
+    """How one pass through the network reads: who sees what, and how its place turns it."""
 
-    Equal to `functional.scaled_dot_product_attention(…, is_causal=True)`, whose kernel computes the
-    same in tiles and never stores the (T, S) matrix (FlashAttention, Dao et al. 2022). With dropout
-    the two draw different random numbers.
-    """
-    T, D = q_BHTD.shape[-2:]
-    # A dot product of D independent terms of variance 1 has variance D. Without the division the
-    # logits grow with the head's width, softmax saturates, and its gradient vanishes.
-    scores_BHTS = q_BHTD @ k_BHSD.transpose(-2, -1) / math.sqrt(D)
-    # A position that could see its successor would learn to copy the answer. Minus infinity, not
-    # zero after the softmax: so the visible positions still sum to one.
-    future_TS = torch.ones(T, T, dtype=torch.bool, device=q_BHTD.device).triu(diagonal=1)
-    scores_BHTS = scores_BHTS.masked_fill(future_TS, float("-inf"))
-    # In float32 even under autocast: a sum of many small exponentials loses its tail in 8 bits.
-    weights_BHTS = scores_BHTS.float().softmax(dim=-1).to(v_BHSD.dtype)
-    return functional.dropout(weights_BHTS, dropout) @ v_BHSD
-
-
-def fused_attention(q_BHTD: Tensor, k_BHSD: Tensor, v_BHSD: Tensor, dropout: float) -> Tensor:
-    """The same by PyTorch's kernel, in memory that grows with T and not with T²."""
-    return functional.scaled_dot_product_attention(
-        q_BHTD, k_BHSD, v_BHSD, dropout_p=dropout, is_causal=True
-    )
-
-
-def quickest_attention(q_BHTD: Tensor, k_BHSD: Tensor, v_BHSD: Tensor, dropout: float) -> Tensor:
-    """Whichever of the two is the faster here; they compute the same."""
-    written_out = writes_attention_out(
-        "auto",
-        q_BHTD.shape[-2],
-        on_cpu=q_BHTD.device.type == "cpu",
-        bfloat16=q_BHTD.dtype == torch.bfloat16,
-    )
-    attend = reference_attention if written_out else fused_attention
-    return attend(q_BHTD, k_BHSD, v_BHSD, dropout)
-
-
-ATTENTION = {
-    "auto": quickest_attention,
-    "sdpa": fused_attention,
-    "reference": reference_attention,
-}
+    sight: Sight
+    turn: Rotation | None = None
+    """Of the queries, and of the new keys before they are kept."""
+    turn_kept: Rotation | None = None
+    """Of all keys after they were kept as they are: then `turn` is for the queries alone."""
 
 
 class CausalSelfAttention(nn.Module):
@@ -70,24 +36,47 @@ class CausalSelfAttention(nn.Module):
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
-        C = config.n_embd
-        self.n_head = config.n_head
+        self.n_head, self.n_kv_head = config.n_head, config.kv_heads
+        self.head_width = D = config.head_width
         self.dropout = config.dropout
         self.attend = ATTENTION[config.attention]
         # Queries, keys and values from one matrix product: three small ones keep a device less busy
-        # than one three times as wide. GPT-2 stores them so too (`c_attn`).
-        self.qkv = nn.Linear(C, 3 * C, bias=config.bias)
-        self.proj = nn.Linear(C, C, bias=config.bias)
+        # than one as wide as all. GPT-2 stores them so too (`c_attn`). With fewer heads of keys
+        # than of queries (GQA, Ainslie et al. 2023) little is lost, and the cache that generation
+        # reads for every token shrinks by as much.
+        wide = (self.n_head + 2 * self.n_kv_head) * D
+        self.qkv = nn.Linear(config.n_embd, wide, bias=config.bias)
+        self.proj = nn.Linear(self.n_head * D, config.n_embd, bias=config.bias)
         self.proj_dropout = nn.Dropout(config.dropout)
+        if config.qk_norm:
+            # Large weights make large queries, whose softmax is all or nothing and teaches nothing;
+            # the norm bounds every logit by √D times the two gains (Henry et al. 2020).
+            self.q_norm = RMSNorm(D, config.norm_eps)
+            self.k_norm = RMSNorm(D, config.norm_eps)
+        else:
+            self.q_norm = self.k_norm = None
+        self.sinks = nn.Parameter(torch.zeros(self.n_head)) if config.learned_sinks else None
 
-    def forward(self, x_BTC: Tensor) -> Tensor:
-        B, T, C = x_BTC.shape
-        D = C // self.n_head
-        # (B, T, 3C) -> three of (B, H, T, D): heads become a batch axis, so that each one attends
-        # by itself; several narrow heads can look at several places, one wide head only at one.
-        qkv_BT3HD = self.qkv(x_BTC).view(B, T, 3, self.n_head, D)
-        q_BHTD, k_BHSD, v_BHSD = qkv_BT3HD.permute(2, 0, 3, 1, 4).unbind(0)
+    def forward(self, x_BTC: Tensor, reading: Reading, kept: LayerCache | None = None) -> Tensor:
+        B, T, _ = x_BTC.shape
+        H, G, D = self.n_head, self.n_kv_head, self.head_width
+        # Heads become an axis of their own, so that each one attends by itself; several narrow
+        # heads can look at several places, one wide head only at one.
+        qkv_BTXD = self.qkv(x_BTC).view(B, T, H + 2 * G, D)
+        q_BTHD, k_BTGD, v_BTGD = qkv_BTXD.split((H, G, G), dim=2)
+        if self.q_norm is not None and self.k_norm is not None:
+            q_BTHD, k_BTGD = self.q_norm(q_BTHD), self.k_norm(k_BTGD)
+        if reading.turn is not None:
+            q_BTHD = reading.turn(q_BTHD)
+            if reading.turn_kept is None:
+                k_BTGD = reading.turn(k_BTGD)
+        q_BHTD, k_BGSD, v_BGSD = (x.transpose(1, 2) for x in (q_BTHD, k_BTGD, v_BTGD))
+        if kept is not None:
+            k_BGSD, v_BGSD = kept.extend(k_BGSD, v_BGSD)
+            if reading.turn_kept is not None:
+                k_BGSD = reading.turn_kept(k_BGSD.transpose(1, 2)).transpose(1, 2)
         # Dropout on the weights is for training alone; the function knows no train or eval mode.
-        y_BHTD = self.attend(q_BHTD, k_BHSD, v_BHSD, self.dropout if self.training else 0.0)
-        y_BTC = y_BHTD.transpose(1, 2).reshape(B, T, C)  # the heads side by side again
-        return self.proj_dropout(self.proj(y_BTC))
+        dropout = self.dropout if self.training else 0.0
+        y_BHTD = self.attend(q_BHTD, k_BGSD, v_BGSD, reading.sight, self.sinks, dropout)
+        y_BTX = y_BHTD.transpose(1, 2).reshape(B, T, H * D)  # the heads side by side again
+        return self.proj_dropout(self.proj(y_BTX))

@@ -6,6 +6,10 @@ import math
 
 from torch import nn
 
+from engine.model.attention import CausalSelfAttention
+from engine.model.experts import Experts
+from engine.model.norm import RMSNorm
+
 STD = 0.02
 """GPT-2's constant, near 1/√C for the widths of its time. Small logits at step 0 make the first
 predictions uniform: the first loss is then close to ln(vocabulary)."""
@@ -29,7 +33,16 @@ def initialise(model: nn.Module, n_layer: int) -> None:
                 nn.init.zeros_(module.bias)
         elif isinstance(module, nn.Embedding):
             nn.init.normal_(module.weight, std=STD)
-        elif isinstance(module, nn.LayerNorm):
+        elif isinstance(module, Experts):
+            nn.init.normal_(module.fc_weight, std=STD)
+            nn.init.normal_(module.proj_weight, std=residual_std)
+            for bias in (module.fc_bias, module.proj_bias):
+                if bias is not None:
+                    nn.init.zeros_(bias)
+        elif isinstance(module, nn.LayerNorm | RMSNorm):
             nn.init.ones_(module.weight)
-            if module.bias is not None:
+            if isinstance(module, nn.LayerNorm) and module.bias is not None:
                 nn.init.zeros_(module.bias)
+        elif isinstance(module, CausalSelfAttention) and module.sinks is not None:
+            # e^0: as much as one position of indifferent content.
+            nn.init.zeros_(module.sinks)

@@ -8,12 +8,13 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 from unittest import mock
 
 import torch
 
-from engine.objectives import Pretrain
+from engine.objectives import Loss, Pretrain
 
 WANTS: dict[str, Callable[[], Exception]] = {
     "device": lambda: torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 GiB"),
@@ -29,6 +30,11 @@ class Struck:
     """How often a fault has struck."""
 
     count = 0
+
+
+def changed(loss: Loss, change: Callable[[torch.Tensor], torch.Tensor]) -> Loss:
+    """`loss` with what is minimised and what is reported changed alike."""
+    return replace(loss, minimised=change(loss.minimised), nats=change(loss.nats))
 
 
 @contextmanager
@@ -53,10 +59,10 @@ def out_of_memory(stage: str, step: int, times: int, want: str) -> Iterator[Stru
             strike("backward")
             return gradient
 
-    def loss(self: Pretrain, model: Any, batch: Any) -> torch.Tensor:
+    def loss(self: Pretrain, model: Any, batch: Any) -> Loss:
         value = real_loss(self, model, batch)
         strike("forward")
-        return Costly.apply(value)
+        return changed(value, Costly.apply)
 
     def update(self: torch.optim.AdamW, *arguments: Any) -> Any:
         nonlocal done
@@ -98,7 +104,7 @@ def not_finite(where: str, value: float, steps: set[int]) -> Iterator[None]:
         def backward(context: Any, gradient: torch.Tensor) -> torch.Tensor:
             return gradient * value
 
-    def loss(self: Pretrain, model: Any, batch: Any) -> torch.Tensor:
+    def loss(self: Pretrain, model: Any, batch: Any) -> Loss:
         nonlocal calls
         calls += 1
         if calls in steps and where == "weight":
@@ -106,8 +112,8 @@ def not_finite(where: str, value: float, steps: set[int]) -> Iterator[None]:
                 next(model.parameters()).view(-1)[3] = value
         result = real_loss(self, model, batch)
         if calls in steps and where == "loss":
-            return result * value if math.isnan(value) else result + value
-        return Spoilt.apply(result) if calls in steps and where == "gradient" else result
+            return changed(result, lambda x: x * value if math.isnan(value) else x + value)
+        return changed(result, Spoilt.apply) if calls in steps and where == "gradient" else result
 
     with mock.patch.object(Pretrain, "loss", loss):
         yield

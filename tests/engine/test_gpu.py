@@ -10,7 +10,8 @@ import torch
 
 from engine import control, events
 from engine.lab import Lab
-from engine.objectives import Pretrain
+from engine.objectives import Loss, Pretrain
+from tests.campaign.faults import changed
 from tests.engine.test_session import Run, assert_same, final_state, tiny_config
 
 pytestmark = [
@@ -46,9 +47,10 @@ def test_a_nan_on_the_gpu_is_skipped_on_the_device(
     """The fused optimiser reads the verdict there: the step that saw NaN changes nothing."""
     real, calls = Pretrain.loss, {"count": 0}
 
-    def poisoned(self: Pretrain, model: Any, batch: Any) -> torch.Tensor:
+    def poisoned(self: Pretrain, model: Any, batch: Any) -> Loss:
         calls["count"] += 1
-        return real(self, model, batch) * (float("nan") if calls["count"] == 4 else 1.0)
+        factor = float("nan") if calls["count"] == 4 else 1.0
+        return changed(real(self, model, batch), lambda x: x * factor)
 
     def states(max_steps: int, name: str) -> dict[str, torch.Tensor]:
         calls["count"] = 0

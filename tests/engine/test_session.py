@@ -17,8 +17,9 @@ from engine.control import Inbox
 from engine.errors import CheckpointError, ConfigError, CorpusError, EngineError, InputError
 from engine.lab import Lab
 from engine.metrics import read_metrics
-from engine.objectives import Pretrain
+from engine.objectives import Loss, Pretrain
 from engine.session import resume_training, run_training
+from tests.campaign.faults import changed
 
 
 def tiny_config(**changes: Any) -> Config:
@@ -207,10 +208,10 @@ def test_a_loss_that_is_not_finite_never_reaches_the_weights(
     """Steps 3 to 5 give NaN: each is skipped and shouted about, and the third pauses the run."""
     real, calls = Pretrain.loss, {"count": 0}
 
-    def poisoned(self: Pretrain, model: Any, batch: Any) -> torch.Tensor:
+    def poisoned(self: Pretrain, model: Any, batch: Any) -> Loss:
         calls["count"] += 1
         loss = real(self, model, batch)
-        return loss * float("nan") if 2 < calls["count"] <= 5 else loss
+        return changed(loss, lambda x: x * math.nan) if 2 < calls["count"] <= 5 else loss
 
     monkeypatch.setattr(Pretrain, "loss", poisoned)
     run = Run()
@@ -323,7 +324,7 @@ def test_a_resumed_run_can_be_made_longer(small_lab: Lab) -> None:
 def test_an_exception_inside_the_engine_is_told_with_its_traceback(
     small_lab: Lab, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def broken(self: Pretrain, model: Any, batch: Any) -> torch.Tensor:
+    def broken(self: Pretrain, model: Any, batch: Any) -> Loss:
         raise KeyboardInterrupt("not an Exception")
 
     monkeypatch.setattr(Pretrain, "loss", broken)

@@ -15,10 +15,10 @@ from engine.checkpoints.load import load_weights
 from engine.errors import EngineError
 from engine.lab import Lab
 from engine.metrics import read_metrics
-from engine.objectives import Pretrain
+from engine.objectives import Loss, Pretrain
 from engine.out_of_memory import OutOfMemory, is_out_of_memory
 from engine.session import run_training
-from tests.campaign.faults import WANTS, out_of_memory
+from tests.campaign.faults import WANTS, changed, out_of_memory
 from tests.engine.test_session import Run, assert_same, final_state, tiny_config
 
 
@@ -28,10 +28,10 @@ def poison(
     """Change the loss of the calls numbered `steps` (from 1; with accumulate 1 these are steps)."""
     real, calls = Pretrain.loss, {"count": 0}
 
-    def loss(self: Pretrain, model: Any, batch: Any) -> torch.Tensor:
+    def loss(self: Pretrain, model: Any, batch: Any) -> Loss:
         calls["count"] += 1
         value = real(self, model, batch)
-        return worsen(value) if calls["count"] in steps else value
+        return changed(value, worsen) if calls["count"] in steps else value
 
     patch.setattr(Pretrain, "loss", loss)
 
@@ -79,7 +79,7 @@ def test_rollback_takes_the_newest_checkpoint_and_data_that_follows(
     seen: list[list[int]] = []
     patched = Pretrain.loss
 
-    def note(self: Pretrain, model: Any, batch: Any) -> torch.Tensor:
+    def note(self: Pretrain, model: Any, batch: Any) -> Loss:
         seen.append(batch.flatten().tolist())
         return patched(self, model, batch)
 
@@ -139,7 +139,7 @@ def test_weights_that_are_not_finite_are_never_saved_over_good_ones(
 ) -> None:
     real, models = Pretrain.loss, []
 
-    def remember(self: Pretrain, model: Any, batch: Any) -> torch.Tensor:
+    def remember(self: Pretrain, model: Any, batch: Any) -> Loss:
         models.append(model)
         return real(self, model, batch)
 
@@ -238,7 +238,7 @@ def test_want_beside_the_training_does_not_end_it(small_lab: Lab, stage: str) ->
 def test_another_error_is_not_taken_for_want_of_memory(
     small_lab: Lab, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def broken(self: Pretrain, model: Any, batch: Any) -> torch.Tensor:
+    def broken(self: Pretrain, model: Any, batch: Any) -> Loss:
         raise RuntimeError("shapes do not match")
 
     monkeypatch.setattr(Pretrain, "loss", broken)

@@ -7,13 +7,12 @@ import time
 from typing import Any
 
 import pytest
-import torch
 
 from engine import control, events, watchdog
 from engine.checkpoints import list_checkpoints, verify
 from engine.data import Batches
 from engine.lab import Lab
-from engine.objectives import Pretrain
+from engine.objectives import Loss, Pretrain
 from engine.session import run_training
 from tests.engine.test_session import Run, assert_same, final_state, tiny_config
 
@@ -33,7 +32,7 @@ class Stuck:
         self.reached, self.let_go = threading.Event(), threading.Event()
         real, calls = Pretrain.loss, {"count": 0}
 
-        def loss(objective: Pretrain, model: Any, batch: Any) -> torch.Tensor:
+        def loss(objective: Pretrain, model: Any, batch: Any) -> Loss:
             calls["count"] += 1
             if calls["count"] == call:
                 self.reached.set()

@@ -9,7 +9,9 @@ import torch
 
 from engine.config.sections import ModelConfig
 from engine.model import GPT
-from engine.model.attention import fused_attention, quickest_attention, reference_attention
+from engine.model.attend import Sight, fused_attention, quickest_attention, reference_attention
+
+CAUSAL = Sight(causal=True)
 
 
 @pytest.fixture(autouse=True)
@@ -25,7 +27,7 @@ def test_reference_equals_the_fused_kernel(heads: int, length: int, width: int) 
     upstream = torch.randn(2, heads, length, width)
     results = []
     for attend in (reference_attention, fused_attention):
-        y = attend(q, k, v, 0.0)
+        y = attend(q, k, v, CAUSAL, None, 0.0)
         results.append((y, *torch.autograd.grad(y, (q, k, v), upstream)))
     for ours, theirs in zip(*results, strict=True):
         torch.testing.assert_close(ours, theirs, atol=2e-6, rtol=1e-5)
@@ -34,8 +36,8 @@ def test_reference_equals_the_fused_kernel(heads: int, length: int, width: int) 
 def test_the_scale_matters() -> None:
     """The comparison above would be worth nothing if attention ignored its logits' scale."""
     q, k, v = (torch.randn(1, 2, 9, 32) for _ in range(3))
-    wrong = reference_attention(q * 32**0.5, k, v, 0.0)
-    assert (wrong - fused_attention(q, k, v, 0.0)).abs().max() > 0.1
+    wrong = reference_attention(q * 32**0.5, k, v, CAUSAL, None, 0.0)
+    assert (wrong - fused_attention(q, k, v, CAUSAL, None, 0.0)).abs().max() > 0.1
 
 
 def test_both_paths_train_alike() -> None:
@@ -55,8 +57,8 @@ def test_both_paths_train_alike() -> None:
 
 def test_reference_attention_drops_weights() -> None:
     q, k, v = (torch.randn(1, 1, 40, 8) for _ in range(3))
-    dropped = reference_attention(q, k, v, 0.5)
-    assert not torch.allclose(dropped, reference_attention(q, k, v, 0.0))
+    dropped = reference_attention(q, k, v, CAUSAL, None, 0.5)
+    assert not torch.allclose(dropped, reference_attention(q, k, v, CAUSAL, None, 0.0))
 
 
 @pytest.mark.parametrize(
@@ -66,5 +68,9 @@ def test_the_quickest_path_is_one_of_the_two(T: int, dtype: torch.dtype) -> None
     """Written out in bfloat16 up to a length, where its matrix is small; fused elsewhere."""
     q, k, v = (torch.randn(1, 2, T, 16, dtype=dtype) for _ in range(3))
     expected = reference_attention if (T, dtype) == (64, torch.bfloat16) else fused_attention
-    assert torch.equal(quickest_attention(q, k, v, 0.0), expected(q, k, v, 0.0))
-    assert not torch.equal(reference_attention(q, k, v, 0.0), fused_attention(q, k, v, 0.0))
+    assert torch.equal(
+        quickest_attention(q, k, v, CAUSAL, None, 0.0), expected(q, k, v, CAUSAL, None, 0.0)
+    )
+    assert not torch.equal(
+        reference_attention(q, k, v, CAUSAL, None, 0.0), fused_attention(q, k, v, CAUSAL, None, 0.0)
+    )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 import torch
@@ -129,12 +130,12 @@ def other_epsilon(model: GPT) -> None:
 
 def no_causal_mask(model: GPT) -> None:
     for block in model.blocks:
-        block.attn.attend = lambda q, k, v, _: functional.scaled_dot_product_attention(q, k, v)
+        block.attn.attend = lambda q, k, v, *_: functional.scaled_dot_product_attention(q, k, v)
 
 
 def no_attention_scale(model: GPT) -> None:
     for block in model.blocks:
-        block.attn.attend = lambda q, k, v, _: functional.scaled_dot_product_attention(
+        block.attn.attend = lambda q, k, v, *_: functional.scaled_dot_product_attention(
             q, k, v, is_causal=True, scale=1.0
         )
 
@@ -142,14 +143,16 @@ def no_attention_scale(model: GPT) -> None:
 def queries_and_keys_swapped(model: GPT) -> None:
     for block in model.blocks:
         original = block.attn.attend
-        block.attn.attend = lambda q, k, v, d, original=original: original(k, q, v, d)
+        block.attn.attend = lambda q, k, v, *told, original=original: original(k, q, v, *told)
 
 
 def norm_after_the_sum(model: GPT) -> None:
     for block in model.blocks:
 
-        def forward(x: torch.Tensor, block: torch.nn.Module = block) -> torch.Tensor:
-            x = block.ln_1(x + block.attn(x))
+        def forward(
+            x: torch.Tensor, reading: Any, *_: Any, block: torch.nn.Module = block
+        ) -> torch.Tensor:
+            x = block.ln_1(x + block.attn(x, reading))
             return block.ln_2(x + block.mlp(x))
 
         block.forward = forward
