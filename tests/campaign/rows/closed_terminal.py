@@ -1,4 +1,4 @@
-"""The terminal of the real app is closed while it trains; the run is then steered through files.
+"""The terminal of the real app is closed while it trains; the run is then attached to.
 
 Half of the windows are closed under a process whose controlling terminal they are (SIGHUP), half
 under one that gets no signal at all. Commands are forked from a server that has imported torch. No
@@ -10,11 +10,13 @@ from __future__ import annotations
 import random
 import shutil
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from math import isclose
 from pathlib import Path
 from statistics import median
 
-from engine import control, spool
+from engine import control
 from engine.checkpoints import newest_verified
 from engine.status import read_status
 from tests.campaign.commands import make_preset, start
@@ -23,17 +25,22 @@ from tests.campaign.processes import CORPUS, Forked, make_lab
 from tests.campaign.row import Progress, Result, Row
 from tests.campaign.rows.kill_nine import BASE
 from tests.campaign.screens import Screen, start_app
+from tui_lab.attached import AttachedRun
+from tui_lab.state import RunState
 
 RUN = f"tiny-{CORPUS}"
 WINDOW = 1.0  # seconds in which a rate is measured; half of it where it is not judged
 JUDGED = 10  # trials from which the rate is
 SETTLING = 0.7  # seconds for the screen to close
+LR = 1.25e-4
+"""The rate that an attached person sets."""
 SLOWER = 0.02
 """Of the rate before: what the median trial may lose."""
 BUSY = 0.05
 """Of a core, beside the training: what a process may use above a headless one."""
 STEADY = BASE | {
     "model.n_embd": 64,
+    "schedule.kind": "constant",
     "train.max_steps": 1_000_000,
     "train.eval_every": 0,
     "sample.every": 0,
@@ -116,30 +123,61 @@ def _attempt(number: int, place: Path, window: float) -> Found:
 
 
 def _steer(child: Forked, path: Path) -> list[str]:
-    """Pause, resume and stop the run through its spool; what it did not do."""
-    spool.send(path, control.Pause(), "campaign")
-    if not _becomes(child, path, "paused"):
-        return ["it does not pause"]
-    spool.send(path, control.Resume(), "campaign")
-    if not _becomes(child, path, "running"):
-        return ["it does not go on"]
-    spool.send(path, control.Stop(), "campaign")
-    code = child.finish()
+    """Watch and steer the run as `tui-lab attach` does; what was not shown or not done."""
+    run = Watched(AttachedRun(path), child)
+    try:
+        if not run.becomes(lambda state: state.step > 50 and state.last is not None):
+            return ["attached, its steps are not shown"]
+        run.put(control.Pause())
+        if not run.becomes(lambda state: run.attached.paused):
+            return ["it does not pause"]
+        run.put(control.SetLearningRate(LR))
+        run.put(control.Resume())
+        if not run.becomes(lambda state: state.last is not None and isclose(state.last.lr, LR)):
+            return ["attached, a step at the rate that was set is not shown"]
+        run.put(control.Stop())
+        code, run.child = child.finish(), None
+        if not run.becomes(lambda state: state.finished is not None):
+            return ["attached, its end is not shown"]
+        shown = run.state.finished if run.state else None
+    finally:
+        run.attached.close()
     status, (info, broken) = read_status(path), newest_verified(path)
     problems = [f"ended with {code}"] if code else []
     problems += [f"its state is {status.state}"] if status.state != "stopped" else []
     if info is None or broken or info.step != status.step:
         problems.append(f"step {status.step} is not saved: {info and info.step}, {broken}")
+    if shown is None or shown.step != status.step:
+        problems.append(f"it ended at step {status.step}, attached shows {shown}")
     return problems
 
 
-def _becomes(child: Forked, path: Path, state: str, seconds: float = 10.0) -> bool:
-    end = time.monotonic() + seconds
-    while time.monotonic() < end:
-        hear_for(child, 0.1)
-        if read_status(path).state == state:
-            return True
-    return False
+class Watched:
+    """What the screen of `tui-lab attach` would know of a run."""
+
+    def __init__(self, attached: AttachedRun, child: Forked) -> None:
+        self.attached = attached
+        self.child: Forked | None = child
+        self.state: RunState | None = None
+
+    def put(self, command: control.Command) -> None:
+        self.attached.put(command, "campaign")
+
+    def becomes(self, condition: Callable[[RunState], bool], seconds: float = 20.0) -> bool:
+        end = time.monotonic() + seconds
+        while time.monotonic() < end:
+            if self.child is not None:
+                hear_for(self.child, 0.05)
+            else:
+                time.sleep(0.05)
+            self.state = self.state or self.attached.take_history()
+            if self.state is None:
+                continue
+            while self.attached.events:
+                self.state.apply(self.attached.events.popleft())
+            if condition(self.state):
+                return True
+        return False
 
 
 def hear(child: Forked, step: int) -> None:
@@ -174,7 +212,8 @@ ROW = Row(
     number="10",
     fault="the terminal is closed while the app trains in it, with and without SIGHUP",
     must="Training goes on in the same process, as fast as before, using no more of the processor"
-    " than a headless run; it is paused, resumed and stopped through its files, and saved.",
+    " than a headless run; `attach` shows it, pauses it, sets its rate, resumes and stops it, and"
+    " it is saved.",
     slice=1,
     full=100,
     run=run,
