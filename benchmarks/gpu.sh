@@ -20,7 +20,7 @@ echo "== correctness"
 timeout 120 "$python" -m pytest tests/engine/test_gpu.py -m gpu -q 2>&1 | tail -5
 
 echo "== training: rate, MFU, memory"
-for preset in micro nano medium; do
+for preset in medium modern-medium moe-nano; do
   for compile in false true; do
     log="$out/$stamp-gpu-$preset-compile-$compile.jsonl"
     timeout 90 "$python" -m tui_lab --lab "$lab" train --config "$preset" --corpus python-stdlib \

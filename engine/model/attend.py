@@ -176,10 +176,12 @@ def flex_attention(
 ) -> Tensor:
     """The same by FlexAttention (He et al. 2024), which leaves out the blocks that a window hides.
 
-    For sights that are causal, of a whole text; others go to the fused kernel. Compiled on CUDA;
-    elsewhere PyTorch computes it without, slowly, which serves to compare.
+    For sights that are causal, of a whole text; others go to the fused kernel. Compiled on CUDA.
+    Elsewhere PyTorch has its forward pass alone, slow and not compiled, which serves to compare;
+    training there goes to the fused kernel too.
     """
-    if not sight.causal:
+    plain = torch.is_grad_enabled() or torch.compiler.is_compiling()
+    if not sight.causal or (plain and q_BHTD.device.type != "cuda"):
         return fused_attention(q_BHTD, k_BGSD, v_BGSD, sight, sinks_H, dropout)
     if dropout:
         raise ConfigError(

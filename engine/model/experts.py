@@ -99,7 +99,9 @@ class Experts(nn.Module):
         order_M = chosen_NK.flatten().argsort(stable=True)
         expert_M = chosen_NK.flatten()[order_M]
         x_MC = x_NC[order_M // self.n_active]
-        counts_E = torch.bincount(expert_M, minlength=len(self.fc_weight))
+        # Not bincount, which waits for the device to find the largest number.
+        counts_E = torch.zeros_like(logits_NE[0], dtype=torch.long)
+        counts_E = counts_E.scatter_add(0, expert_M, torch.ones_like(expert_M))
         y_MC = self._through(x_MC, expert_M, counts_E)
         # Back to (token, choice) before the sum: every sum has a fixed order, unlike a scatter-add.
         back_NKC = torch.empty_like(y_MC).index_copy(0, order_M, y_MC).view(*chosen_NK.shape, -1)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -10,9 +11,24 @@ import torch
 
 from engine import control, events
 from engine.lab import Lab
+from engine.model import KVCache, experts
 from engine.objectives import Loss, Pretrain
 from tests.campaign.faults import changed
+from tests.engine.model.shapes import draw_config, randomised
 from tests.engine.test_session import Run, assert_same, final_state, tiny_config
+
+MODERN = {
+    "model__norm": "rmsnorm",
+    "model__position": "rope",
+    "model__mlp": "swiglu",
+    "model__qk_norm": True,
+    "model__dropout": 0.0,
+}
+SPECIAL = MODERN | {
+    "model__window": 4,
+    "model__window_layers": "alternate",
+    "model__learned_sinks": True,
+}
 
 pytestmark = [
     pytest.mark.gpu,
@@ -29,6 +45,67 @@ def test_training_on_the_gpu_learns_in_every_precision(small_lab: Lab, precision
     assert sum(losses[-5:]) / 5 < losses[0] - 0.3
     stats = run.of(events.DeviceStats)[-1]
     assert 0 < stats.used <= stats.total and stats.reserved is not None
+
+
+@pytest.mark.parametrize("compiled", [False, True])
+@pytest.mark.parametrize("shape", [MODERN, SPECIAL, MODERN | {"model__n_expert": 4}])
+def test_modern_networks_learn_on_the_gpu(
+    small_lab: Lab, shape: dict[str, Any], compiled: bool
+) -> None:
+    """Windows and sinks by FlexAttention, experts by grouped products; eager and compiled."""
+    run = Run()
+    config = tiny_config(
+        train__device="cuda", train__precision="bfloat16", train__compile=compiled,
+        train__max_steps=60, **shape,
+    )  # fmt: skip
+    run.train(small_lab, config)
+    losses = list(run.losses().values())
+    assert sum(losses[-5:]) / 5 < losses[0] - 0.3
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_every_kernel_computes_the_same_on_the_gpu(seed: int) -> None:
+    """Logits and gradients by FlexAttention and the fused kernels, against the CPU's written-out
+    path."""
+    config = replace(draw_config(seed), head_dim=32)
+    tokens = torch.randint(0, 40, (2, config.context_length))
+    plain = randomised(replace(config, attention="reference"), 40)
+    plain(tokens).logsumexp(-1).sum().backward()
+    expected = {name: p.grad for name, p in plain.named_parameters() if p.grad is not None}
+    for kind in ("sdpa", "flex", "auto"):
+        model = randomised(replace(config, attention=kind), 40).cuda()
+        logits = model(tokens.cuda())
+        torch.testing.assert_close(logits.cpu(), plain(tokens), atol=2e-3, rtol=2e-3)
+        logits.logsumexp(-1).sum().backward()
+        for name, parameter in model.named_parameters():
+            if name in expected:
+                scale = expected[name].abs().max().clamp(min=1e-2)
+                error = (parameter.grad.cpu() - expected[name]).abs().max() / scale
+                assert error < 2e-2, (kind, name, float(error))
+
+
+def test_grouped_products_are_the_experts_one_by_one() -> None:
+    """In bfloat16, against the same experts in float32."""
+    config = draw_config(0, n_expert=6, n_expert_active=2, n_embd=64, n_head=2, n_hidden=48)
+    model = randomised(config, 40).blocks[0].mlp
+    x = torch.randn(3, 20, 64)
+    expected = model(x)
+    model.cuda()
+    assert experts.groups_products(x.cuda().bfloat16())
+    with torch.autocast("cuda", torch.bfloat16):
+        given = model(x.cuda()).float().cpu()
+    assert (given - expected).abs().max() < 0.05 * expected.abs().max()
+
+
+@torch.no_grad()
+def test_the_cache_on_the_gpu_reads_as_without() -> None:
+    for seed in range(10):
+        config = draw_config(seed)
+        model = randomised(config, 40).cuda()
+        tokens = torch.randint(0, 40, (2, config.context_length), device="cuda")
+        cache = KVCache(config, 2, config.context_length, device=tokens.device)
+        pieces = [model(tokens[:, at : at + 1], cache) for at in range(tokens.shape[1])]
+        torch.testing.assert_close(torch.cat(pieces, 1), model(tokens), atol=2e-3, rtol=2e-3)
 
 
 def test_a_run_resumed_on_the_gpu_goes_on_from_the_same_state(small_lab: Lab) -> None:
