@@ -1,0 +1,87 @@
+"""Whole runs of the newer networks: they learn, resume to the bit, and tell of their routers."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from engine import control, events
+from engine.lab import Lab
+from tests.engine.test_session import Run, assert_same, final_state, tiny_config
+
+MODERN: dict[str, Any] = {
+    "model__norm": "rmsnorm",
+    "model__position": "rope",
+    "model__mlp": "swiglu",
+    "model__qk_norm": True,
+    "model__n_kv_head": 1,
+    "model__bias": False,
+}
+SHAPES = {
+    "modern": MODERN,
+    "windows": MODERN
+    | {"model__window": 4, "model__window_layers": "alternate", "model__sink_tokens": 1},
+    "gpt-oss": MODERN
+    | {"model__learned_sinks": True, "model__n_expert": 4, "model__mlp": "swiglu-clamped"},
+    "experts": {
+        "model__n_expert": 3,
+        "model__n_expert_active": 1,
+        "model__mlp": "relu2",
+        "model__renormalise": False,
+    },
+}
+
+
+@pytest.mark.parametrize("name", SHAPES)
+def test_stopped_and_resumed_it_is_the_uninterrupted_run(small_lab: Lab, name: str) -> None:
+    """With dropout, between two accumulated steps, evaluation and samples on the way."""
+    config = tiny_config(**SHAPES[name])
+    whole, first, second = Run(), Run({5: [control.Stop()]}), Run()
+    whole.train(small_lab, config, name="whole")
+    first.train(small_lab, config, name="cut")
+    second.resume(small_lab, "cut")
+    assert first.losses() | second.losses() == whole.losses()
+    assert_same(final_state(small_lab, "whole"), final_state(small_lab, "cut"))
+
+
+@pytest.mark.parametrize("name", SHAPES)
+def test_it_learns(small_lab: Lab, name: str) -> None:
+    run = Run()
+    config = tiny_config(
+        **SHAPES[name], train__max_steps=40, train__eval_every=0, sample__every=0, model__dropout=0
+    )
+    run.train(small_lab, config)
+    losses = list(run.losses().values())
+    assert sum(losses[-5:]) / 5 < losses[0] - 0.5
+
+
+def test_the_routers_are_told_and_a_dense_run_tells_none(small_lab: Lab) -> None:
+    """Balance is K = 1 when even; loads lie around 1, the busiest above and the idlest below."""
+    run, dense = Run(), Run()
+    run.train(small_lab, tiny_config(**SHAPES["experts"]), name="experts")
+    dense.train(small_lab, tiny_config(**MODERN), name="dense")
+    for step in run.of(events.StepDone):
+        assert 0.9 < step.router_balance < 3
+        assert 0 <= step.expert_idlest <= 1 <= step.expert_busiest <= 3
+        assert 0 < step.router_entropy <= 1.0987
+    assert {step.router_balance for step in dense.of(events.StepDone)} == {None}
+
+
+def test_the_balance_loss_evens_the_experts_and_is_not_in_the_reported_loss(
+    small_lab: Lab,
+) -> None:
+    uneven = {}
+    first_losses = set()
+    for weight in (0.0, 1.0):
+        run = Run()
+        config = tiny_config(
+            **(SHAPES["experts"] | {"model__n_expert": 8}), model__balance_loss=weight,
+            model__dropout=0, train__max_steps=80, train__eval_every=0, sample__every=0,
+        )  # fmt: skip
+        run.train(small_lab, config, name=f"weight-{weight}")
+        steps = run.of(events.StepDone)
+        first_losses.add(steps[0].loss)
+        uneven[weight] = sum(step.router_balance for step in steps[-20:]) / 20
+    assert uneven[1.0] - 1 < (uneven[0.0] - 1) / 3
+    assert len(first_losses) == 1  # the same weights, the same text: whatever the penalty
