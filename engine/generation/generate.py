@@ -1,26 +1,20 @@
-"""The loop around the sampling functions: a prompt in, one generated token after another out.
+"""The loop around a decoding: prompts in, one piece of text after another out.
 
-Knows a model (tokens in, features and an output matrix) and a tokenizer; nothing of checkpoints,
-terminals or training. It works on weights that are being trained: dropout is off only while a token
-is computed, no gradient is recorded, and the global random state is never touched.
-
-Shapes: N tokens in the window, C channels, V vocabulary.
+Knows a tokenizer and where a text ends; nothing of checkpoints, terminals or training.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import torch
-from torch import Tensor
 
-from engine.errors import EngineError, InputError
-from engine.evaluation import evaluation_mode
+from engine.errors import InputError
+from engine.generation.decoding import Decoding, Drawn, Stopped, row_seed
 from engine.generation.params import SamplingParams
-from engine.generation.sampling import new_generator, next_token_probabilities, sample
+from engine.generation.stopping import Held
 from engine.tokenizers import StreamDecoder, Tokenizer
 
 if TYPE_CHECKING:
@@ -46,12 +40,19 @@ class GeneratedToken:
     alternatives: tuple[tuple[str, float], ...]
     reason: str = ""
     """Why generation ended here; empty on all but the last: length, stop, eot, cancelled."""
+    entropy: float = 0.0
+    """Nats, of the same distribution: 0 where the model was sure, ln(vocabulary) where it was not
+    at all."""
+    alternative_ids: tuple[int, ...] = ()
+    """The tokens of `alternatives`: what a branch goes on from."""
+    cache_bytes: int = 0
+    """Memory of the keys and values kept for this text (of a batch: for all of them)."""
 
 
 def generate(
     model: GPT,
     tokenizer: Tokenizer,
-    prompt: str,
+    prompt: str | Sequence[int],
     params: SamplingParams,
     *,
     device: torch.device,
@@ -59,29 +60,58 @@ def generate(
     alternatives: int = 5,
     crop: bool = False,
 ) -> Iterator[GeneratedToken]:
-    """Continue `prompt`, a token at a time; there is always at least one, and the last says why.
+    """Continue `prompt`, a text or its token ids, a token at a time; the last one says why it ends.
 
     An empty prompt starts from the end-of-text token, as every document of the corpus did; where
-    the tokenizer has none, from a newline, or else from id 0. While generating, the model sees the
-    newest `context_length` tokens, and the repetition penalty looks at these.
+    the tokenizer has none, from a newline, or else from id 0. How a text is kept that outgrows the
+    context is told in `engine.generation.decoding`; the repetition penalty looks at the newest
+    `context_length` tokens.
 
     Stop strings may span tokens: a token whose text could be the beginning of one is held back
     until that is decided, and no text from the stop string on is ever yielded. `should_stop` is
-    asked after each token: the one in hand is then the last, with reason "cancelled".
+    asked after each token: the one in hand is then the last, with reason "cancelled". It is asked
+    too while a long prompt is read: then no token comes at all.
 
-    Raises InputError, before anything is computed, for a prompt longer than the context; with
-    `crop` its newest tokens are taken instead. Raises TokenizerError for text that the tokenizer
-    has no tokens for, EngineError when the weights are not finite.
+    Raises InputError, before anything is computed, for a prompt longer than the context of a model
+    with learned positions; with `crop` the newest tokens of a prompt longer than the context are
+    taken, whatever the positions. Raises TokenizerError for text that the tokenizer has no tokens
+    for, EngineError when the weights are not finite.
     """
-    prompt_ids = encode_prompt(tokenizer, prompt)
-    context = model.config.context_length
-    if len(prompt_ids) > context and not crop:
-        raise InputError(
-            f"the prompt has {len(prompt_ids)} tokens, the model's context holds {context}",
-            "shorten it (in the shell, generate --crop keeps its newest tokens)",
-        )
-    drawn = _draw(model, prompt_ids[-context:], params, device, alternatives)
-    return _stream(drawn, tokenizer, params, should_stop)
+    ids = _prompt_ids(model, tokenizer, prompt, crop)
+    decoding = Decoding(
+        model, [ids], params, device=device, likeliest=alternatives, should_stop=should_stop
+    )
+    rows = _run(decoding, [_Text(tokenizer, params)], should_stop)
+    return (token for _, token in rows)
+
+
+def generate_batch(
+    model: GPT,
+    tokenizer: Tokenizer,
+    prompts: Sequence[str | Sequence[int]],
+    params: SamplingParams,
+    *,
+    device: torch.device,
+    should_stop: Callable[[], bool] = lambda: False,
+    alternatives: int = 5,
+    crop: bool = False,
+) -> Iterator[tuple[int, GeneratedToken]]:
+    """Continue several prompts at once: (number of the prompt, its next token), each as `generate`.
+
+    Prompt i draws with seed + i: alone with that seed it gives the same tokens (but for rounding,
+    which may decide between two equally likely ones). A text that has ended leaves the batch.
+    Texts of different lengths that outgrow the context of a model without learned positions are
+    generated one after the other.
+    """
+    ids = [_prompt_ids(model, tokenizer, prompt, crop) for prompt in prompts]
+    if not ids:
+        return iter(())
+    if _streams_apart(model, ids, params):
+        return _one_by_one(model, tokenizer, ids, params, device, should_stop, alternatives)
+    decoding = Decoding(
+        model, ids, params, device=device, likeliest=alternatives, should_stop=should_stop
+    )
+    return _run(decoding, [_Text(tokenizer, params) for _ in ids], should_stop)
 
 
 def encode_prompt(tokenizer: Tokenizer, prompt: str) -> list[int]:
@@ -97,120 +127,119 @@ def encode_prompt(tokenizer: Tokenizer, prompt: str) -> list[int]:
         return [0]
 
 
-@dataclass(frozen=True)
-class _Drawn:
-    token: int
-    probability: float
-    likeliest: Sequence[tuple[int, float]]
+def _prompt_ids(
+    model: GPT, tokenizer: Tokenizer, prompt: str | Sequence[int], crop: bool
+) -> list[int]:
+    if isinstance(prompt, str):
+        ids = encode_prompt(tokenizer, prompt)
+    else:
+        ids = list(prompt) or encode_prompt(tokenizer, "")
+        foreign = [number for number in ids if not 0 <= number < model.vocab_size]
+        if foreign:
+            raise InputError(
+                f"token {foreign[0]} of the prompt: the vocabulary has {model.vocab_size}",
+                f"ids lie between 0 and {model.vocab_size - 1}",
+            )
+    context = model.config.context_length
+    if crop:
+        return ids[-context:]
+    if len(ids) > context and model.config.position == "learned":
+        raise InputError(
+            f"the prompt has {len(ids)} tokens, the model's context holds {context}",
+            "shorten it (in the shell, generate --crop keeps its newest tokens)",
+        )
+    return ids
 
 
-def _draw(
+def _streams_apart(model: GPT, ids: Sequence[Sequence[int]], params: SamplingParams) -> bool:
+    config, lengths = model.config, {len(prompt) for prompt in ids}
+    outgrows = max(lengths) + params.max_tokens > config.context_length
+    relative = config.position != "learned" and not config.windowed
+    return len(lengths) > 1 and outgrows and relative
+
+
+def _one_by_one(
     model: GPT,
-    prompt_ids: list[int],
+    tokenizer: Tokenizer,
+    ids: Sequence[Sequence[int]],
     params: SamplingParams,
     device: torch.device,
-    n_likeliest: int,
-) -> Iterator[_Drawn]:
-    """Tokens without end. They stay on the device; one small copy a token comes to the host."""
-    generator = new_generator(params.seed, device)
-    context = model.config.context_length
-    window_N = torch.tensor(prompt_ids, dtype=torch.long, device=device)
-    n_likeliest = min(n_likeliest, model.vocab_size)
-    while True:
-        with torch.no_grad(), evaluation_mode(model):
-            logits_V = _last_logits(model, window_N)
-            own_V = logits_V.softmax(0)
-            token = sample(next_token_probabilities(logits_V, window_N, params), generator)
-            window_N = torch.cat((window_N, token[None]))[-context:]
-            best = own_V.topk(n_likeliest)
-            # As one float32 vector: ids are exact up to 2^24, far above any vocabulary.
-            ids = torch.cat((token[None], best.indices)).float()
-            told = torch.cat((ids, own_V[token][None], best.values)).tolist()
-        if not math.isfinite(told[n_likeliest + 1]):
-            raise EngineError(
-                "the model's output is not finite: its weights have diverged",
-                "generate from an earlier checkpoint",
-            )
-        token_ids = [int(number) for number in told[: n_likeliest + 1]]
-        probability, *best_probabilities = told[n_likeliest + 1 :]
-        likeliest = list(zip(token_ids[1:], best_probabilities, strict=True))
-        yield _Drawn(token_ids[0], probability, likeliest)
-
-
-def _last_logits(model: GPT, window_N: Tensor) -> Tensor:
-    """Logits (V,) after the last token, in float32: the output matrix sees one position only."""
-    features_C = model.features(window_N[None])[0, -1]
-    return model.lm_head(features_C).float()
-
-
-def _stream(
-    drawn: Iterator[_Drawn],
-    tokenizer: Tokenizer,
-    params: SamplingParams,
     should_stop: Callable[[], bool],
-) -> Iterator[GeneratedToken]:
-    decoder = StreamDecoder(tokenizer)
-    held = _Held(params.stop)
-    for index, this in enumerate(drawn):
-        ended = this.token == tokenizer.eot_id
-        text = decoder.push(this.token)
-        reason = "eot" if ended else "length" if index + 1 == params.max_tokens else ""
-        if not reason and should_stop():
-            reason = "cancelled"
-        if reason:
-            text += decoder.flush()
-        names = tuple((tokenizer.token_text(token), chance) for token, chance in this.likeliest)
-        held.add(GeneratedToken(index, this.token, text, this.probability, names, reason))
-        yield from held.release()
-        if reason or held.stopped:
+    alternatives: int,
+) -> Iterator[tuple[int, GeneratedToken]]:
+    for row, prompt in enumerate(ids):
+        alone = replace(params, seed=row_seed(params.seed, row))
+        for token in generate(
+            model,
+            tokenizer,
+            prompt,
+            alone,
+            device=device,
+            should_stop=should_stop,
+            alternatives=alternatives,
+        ):
+            yield row, token
+        if should_stop():
             return
 
 
-class _Held:
-    """Tokens whose text may turn out to be the beginning of a stop string."""
+def _run(
+    decoding: Decoding, texts: Sequence[_Text], should_stop: Callable[[], bool]
+) -> Iterator[tuple[int, GeneratedToken]]:
+    """All texts to their ends: (row, token)."""
+    going = list(enumerate(texts))
+    while going:
+        try:
+            drawn = decoding.next()
+        except Stopped:
+            return
+        cancelled = should_stop()
+        for (row, text), this in zip(going, drawn, strict=True):
+            for token in text.push(this, cancelled, decoding.cache.bytes):
+                yield row, token
+        alive = [at for at, (_, text) in enumerate(going) if not text.ended]
+        going = [going[at] for at in alive]
+        if going:
+            decoding.keep(alive)
 
-    def __init__(self, stops: Sequence[str]) -> None:
-        self.stops = tuple(stop for stop in stops if stop)
-        self.stopped = False
-        self._tokens: list[GeneratedToken] = []
 
-    def add(self, token: GeneratedToken) -> None:
-        self._tokens.append(token)
+class _Text:
+    """One continuation: from drawn tokens to shown ones."""
 
-    def release(self) -> list[GeneratedToken]:
-        """What can be shown now, oldest first; the rest is held.
+    def __init__(self, tokenizer: Tokenizer, params: SamplingParams) -> None:
+        self.ended = False
+        self._tokenizer, self._params = tokenizer, params
+        self._decoder = StreamDecoder(tokenizer)
+        self._held = Held(params.stop)
+        self._count = 0
 
-        When a stop string is complete, the token that it begins in is the last one, cut before it.
-        """
-        text = "".join(token.text for token in self._tokens)
-        found = [at for stop in self.stops if (at := text.find(stop)) >= 0]
-        if found:
-            self.stopped = True
-            return self._cut(min(found))
-        if self._tokens[-1].reason:
-            safe = len(text)
-        else:
-            safe = len(text) - max((_overlap(text, stop) for stop in self.stops), default=0)
-        released: list[GeneratedToken] = []
-        end = 0
-        while self._tokens and (end := end + len(self._tokens[0].text)) <= safe:
-            released.append(self._tokens.pop(0))
+    def push(self, drawn: Drawn, cancelled: bool, cache_bytes: int) -> list[GeneratedToken]:
+        """What can be shown after this token. With `cancelled` it is the last."""
+        tokenizer = self._tokenizer
+        self._count += 1
+        text = self._decoder.push(drawn.token)
+        reason = ""
+        if drawn.token == tokenizer.eot_id:
+            reason = "eot"
+        elif self._count == self._params.max_tokens:
+            reason = "length"
+        elif cancelled:
+            reason = "cancelled"
+        if reason:
+            text += self._decoder.flush()
+        names = tuple((tokenizer.token_text(token), chance) for token, chance in drawn.likeliest)
+        token = GeneratedToken(
+            index=self._count - 1,
+            token=drawn.token,
+            text=text,
+            probability=drawn.probability,
+            alternatives=names,
+            reason=reason,
+            entropy=drawn.entropy,
+            alternative_ids=tuple(token for token, _ in drawn.likeliest),
+            cache_bytes=cache_bytes,
+        )
+        self._held.add(token)
+        released = self._held.release()
+        self.ended = bool(reason) or self._held.stopped
         return released
-
-    def _cut(self, at: int) -> list[GeneratedToken]:
-        shown: list[GeneratedToken] = []
-        start = 0
-        for token in self._tokens:
-            if start + len(token.text) > at:
-                return [*shown, replace(token, text=token.text[: at - start], reason="stop")]
-            shown.append(token)
-            start += len(token.text)
-        raise AssertionError("a stop string lies within the held text")
-
-
-def _overlap(text: str, stop: str) -> int:
-    """Length of the longest end of `text` that is a beginning of `stop`, the whole excluded."""
-    for length in range(min(len(text), len(stop) - 1), 0, -1):
-        if text.endswith(stop[:length]):
-            return length
-    return 0

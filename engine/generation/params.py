@@ -29,6 +29,9 @@ class SamplingParams:
     """Of the sampler's own generator; None draws a fresh one."""
     stop: tuple[str, ...] = ()
     """Generation ends before any of these texts."""
+    sinks: int = 4
+    """First positions kept when a text outgrows the context, besides the newest (StreamingLLM);
+    0 keeps the newest alone. Models with learned positions cannot."""
 
     RANGES: ClassVar[
         dict[str, tuple[float, float]]
@@ -39,6 +42,7 @@ class SamplingParams:
         "top_p": (0.0, 1.0),
         "min_p": (0.0, 1.0),
         "max_tokens": (1, 1_000_000),
+        "sinks": (0, 1_000),
     }
 
     def __post_init__(self) -> None:

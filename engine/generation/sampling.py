@@ -5,10 +5,13 @@ logits processors (repetition penalty, temperature, top-k, top-p, min-p); a filt
 drops to minus infinity, so that it can never be drawn. Every filter keeps at least one token, and
 among equally likely tokens the lower ids stay: the result never depends on how a device sorts.
 
-Shapes: V vocabulary, N tokens already there. Nothing here waits for the device.
+Shapes: V vocabulary, N tokens already there; any axes before them are rows, each by itself.
+Nothing here waits for the device.
 """
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
@@ -26,11 +29,11 @@ def penalize_repetition(logits_V: Tensor, previous_N: Tensor, penalty: float) ->
     Positive logits are divided by `penalty`, negative ones multiplied (CTRL, Keskar et al. 2019):
     dividing a negative logit would raise it.
     """
-    if penalty == 1.0 or not len(previous_N):
+    if penalty == 1.0 or not previous_N.shape[-1]:
         return logits_V
-    seen_N = logits_V[previous_N]
+    seen_N = logits_V.gather(-1, previous_N)
     lowered_N = torch.where(seen_N < 0, seen_N * penalty, seen_N / penalty)
-    return logits_V.scatter(0, previous_N, lowered_N)
+    return logits_V.scatter(-1, previous_N, lowered_N)
 
 
 def apply_temperature(logits_V: Tensor, temperature: float) -> Tensor:
@@ -39,18 +42,18 @@ def apply_temperature(logits_V: Tensor, temperature: float) -> Tensor:
     The maximum is subtracted first: softmax does not see it, and a tiny temperature cannot overflow
     the likeliest token to infinity.
     """
-    return (logits_V - logits_V.max()) / temperature
+    return (logits_V - logits_V.amax(-1, keepdim=True)) / temperature
 
 
 def keep_top_k(logits_V: Tensor, k: int) -> Tensor:
     """Keep exactly the `k` likeliest tokens; 0 is off."""
-    if k <= 0 or k >= len(logits_V):
+    if k <= 0 or k >= logits_V.shape[-1]:
         return logits_V
-    smallest_kept = logits_V.topk(k).values[-1]
+    smallest_kept = logits_V.topk(k).values[..., -1:]
     above_V = logits_V > smallest_kept
     level_V = logits_V == smallest_kept
-    room = k - above_V.sum()
-    kept_V = above_V | (level_V & (level_V.cumsum(0) <= room))
+    room = k - above_V.sum(-1, keepdim=True)
+    kept_V = above_V | (level_V & (level_V.cumsum(-1) <= room))
     return logits_V.masked_fill(~kept_V, DROPPED)
 
 
@@ -62,11 +65,11 @@ def keep_top_p(logits_V: Tensor, p: float) -> Tensor:
     if p >= 1.0:
         return logits_V
     sorted_V, order_V = logits_V.sort(descending=True, stable=True)
-    probabilities_V = sorted_V.softmax(0)
-    mass_before_V = probabilities_V.cumsum(0) - probabilities_V
+    probabilities_V = sorted_V.softmax(-1)
+    mass_before_V = probabilities_V.cumsum(-1) - probabilities_V
     kept_V = mass_before_V < p
-    kept_V[0] = True
-    return logits_V.masked_fill(~torch.empty_like(kept_V).scatter(0, order_V, kept_V), DROPPED)
+    kept_V[..., 0] = True
+    return logits_V.masked_fill(~torch.empty_like(kept_V).scatter(-1, order_V, kept_V), DROPPED)
 
 
 def keep_min_p(logits_V: Tensor, min_p: float) -> Tensor:
@@ -76,8 +79,9 @@ def keep_min_p(logits_V: Tensor, min_p: float) -> Tensor:
     """
     if min_p <= 0.0:
         return logits_V
-    probabilities_V = logits_V.softmax(0)
-    return logits_V.masked_fill(probabilities_V < min_p * probabilities_V.max(), DROPPED)
+    probabilities_V = logits_V.softmax(-1)
+    likeliest = probabilities_V.amax(-1, keepdim=True)
+    return logits_V.masked_fill(probabilities_V < min_p * likeliest, DROPPED)
 
 
 def next_token_probabilities(
@@ -90,17 +94,17 @@ def next_token_probabilities(
     """
     logits_V = penalize_repetition(logits_V.float(), previous_N, params.repetition_penalty)
     if params.temperature < SMALLEST_TEMPERATURE:
-        best = logits_V.argmax(keepdim=True)
-        return torch.zeros_like(logits_V).scatter(0, best, 1.0)
+        best = logits_V.argmax(-1, keepdim=True)
+        return torch.zeros_like(logits_V).scatter(-1, best, 1.0)
     logits_V = apply_temperature(logits_V, params.temperature)
     logits_V = keep_top_k(logits_V, params.top_k)
     logits_V = keep_top_p(logits_V, params.top_p)
     logits_V = keep_min_p(logits_V, params.min_p)
-    return logits_V.softmax(0)
+    return logits_V.softmax(-1)
 
 
 def sample(probabilities_V: Tensor, generator: torch.Generator) -> Tensor:
-    """One token id (a tensor of no dimension) drawn with `generator`, which lives on the device.
+    """One token id (no dimension, from (V,)) drawn with `generator`, which lives on the device.
 
     An exponential race: with q ~ Exp(1) each, argmax(p / q) picks token i with probability p_i.
     Unlike torch.multinomial it neither waits for the device nor aborts it when weights have
@@ -108,6 +112,12 @@ def sample(probabilities_V: Tensor, generator: torch.Generator) -> Tensor:
     """
     race_V = torch.empty_like(probabilities_V).exponential_(1.0, generator=generator)
     return (probabilities_V / race_V.clamp_min_(SMALLEST_TEMPERATURE)).argmax()
+
+
+def sample_rows(probabilities_BV: Tensor, generators: Sequence[torch.Generator]) -> Tensor:
+    """(B,) token ids, each row's drawn with its own generator: a row alone draws the same."""
+    rows = zip(probabilities_BV, generators, strict=True)
+    return torch.stack([sample(probabilities_V, generator) for probabilities_V, generator in rows])
 
 
 def new_generator(seed: int | None, device: torch.device) -> torch.Generator:

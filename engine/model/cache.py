@@ -49,7 +49,7 @@ class KVCache:
     ) -> None:
         if stream is not None:
             _check_stream(config, stream, padding)
-        self.config, self.steps, self.stream = config, steps, stream
+        self.config, self.steps, self.stream, self.device = config, steps, stream, device
         self.padding_B = padding if padding is not None and bool(padding.any()) else None
         self.n = 0
         """Steps read so far."""
@@ -98,8 +98,7 @@ class KVCache:
 
     def positions(self, T: int) -> Tensor:
         """Positions of the next T steps in their rows: (T,), or (B, T) where rows are padded."""
-        device = self.layers[0].k.device
-        times_T = torch.arange(self.n, self.n + T, device=device)
+        times_T = torch.arange(self.n, self.n + T, device=self.device)
         if self.padding_B is None:
             return times_T
         return (times_T[None] - self.padding_B[:, None]).clamp(min=0)

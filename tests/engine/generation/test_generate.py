@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -12,11 +13,12 @@ from hypothesis import strategies as st
 
 from engine.config.sections import ModelConfig
 from engine.errors import EngineError, InputError
-from engine.generation.generate import encode_prompt, generate
+from engine.generation.generate import encode_prompt, generate, generate_batch
 from engine.generation.params import SamplingParams
 from engine.model import GPT
 from engine.tokenizers import Tokenizer, build
 from tests.engine.generation.toy import TableModel, says
+from tests.engine.model.shapes import draw_config, randomised
 
 CPU = torch.device("cpu")
 BYTES = build("bytes", lambda: iter(()), 257)
@@ -35,7 +37,7 @@ def spell(text: str, end: bool = True) -> list[int]:
     return BYTES.encode(text) + ([BYTES.eot_id] if end else [])
 
 
-def run(model, prompt: str, params: SamplingParams = GREEDY, **options):
+def run(model, prompt, params: SamplingParams = GREEDY, **options):
     return list(generate(model, BYTES, prompt, params, device=CPU, **options))
 
 
@@ -172,11 +174,109 @@ def test_cancelling_ends_with_the_token_in_hand() -> None:
     assert tokens[-1].reason == "cancelled"
 
 
-def test_the_model_sees_the_newest_tokens_only() -> None:
-    model = says(spell("abcdefgh"), context_length=3)
-    run(model, "ab")
-    assert max(len(window) for window in model.windows) == 3
-    assert model.windows[-1] == BYTES.encode("fgh")
+def test_a_token_is_read_once() -> None:
+    model = says(spell("abcdefgh"), context_length=16)
+    run(model, "abc", SamplingParams(temperature=0.0, max_tokens=4))
+    assert model.windows == [BYTES.encode("abc"), *([i] for i in BYTES.encode("def"))]
+
+
+def test_a_full_context_of_learned_positions_is_read_anew_from_its_newest_half() -> None:
+    model = says(spell("abcdefghij"), context_length=4)
+    assert text_of(run(model, "abc")) == "defghij"
+    assert model.windows[:5] == [BYTES.encode(piece) for piece in ("abc", "d", "de", "f", "g")]
+
+
+@pytest.mark.parametrize("seed", range(30))
+@torch.no_grad()
+def test_inside_the_context_the_cache_changes_nothing(seed: int) -> None:
+    """Greedy tokens and their probabilities, for any network, are those of the whole forward."""
+    config = draw_config(seed)
+    model = randomised(config, 257)
+    prompt = [random.Random(seed).randrange(256) for _ in range(1 + seed % 4)]
+    params = SamplingParams(temperature=0.0, max_tokens=config.context_length - len(prompt))
+    ids = list(prompt)
+    for token in generate(model, BYTES, prompt, params, device=CPU):
+        own = model(torch.tensor([ids]))[0, -1].softmax(0)
+        assert token.probability == pytest.approx(float(own.max()), abs=1e-5)
+        assert float(own[token.token]) == pytest.approx(float(own.max()), abs=1e-5)
+        assert token.entropy == pytest.approx(float(-(own * own.log()).sum()), abs=1e-3)
+        assert token.alternative_ids[0] == token.token
+        ids.append(token.token)
+
+
+@torch.no_grad()
+def test_beyond_the_context_memory_stays_and_so_does_the_text() -> None:
+    """Five contexts by a stream; and by windows alone, where nothing is forgotten that was seen."""
+    for settings_ in ({}, {"window": 5}):
+        config = ModelConfig(
+            n_layer=2, n_head=2, n_embd=24, context_length=12, position="rope", **settings_
+        )
+        params = SamplingParams(temperature=0.0, max_tokens=60, sinks=2)
+        tokens = list(generate(randomised(config, 257), BYTES, "ab", params, device=CPU))
+        assert len(tokens) == 60
+        assert {token.cache_bytes for token in tokens} == {tokens[0].cache_bytes}
+        assert tokens[0].cache_bytes <= 2 * 2 * 2 * 12 * 12 * 4
+
+
+def test_a_long_prompt_is_streamed_in_where_positions_are_relative() -> None:
+    config = ModelConfig(n_layer=1, n_head=2, n_embd=24, context_length=12, position="rope")
+    model = randomised(config, 257)
+    params = SamplingParams(temperature=0.0, max_tokens=3)
+    long = BYTES.encode("once upon a time there was a model")
+    assert len(run(model, long, params)) == 3
+    cropped, newest = (run(model, ids, params, crop=True) for ids in (long, long[-12:]))
+    assert [t.token for t in cropped] == [t.token for t in newest]
+
+
+def test_reading_a_long_prompt_can_be_stopped() -> None:
+    config = ModelConfig(n_layer=1, n_head=2, n_embd=24, context_length=16, position="rope")
+    assert run(randomised(config, 257), [1] * 200, should_stop=lambda: True) == []
+
+
+def test_ids_outside_the_vocabulary_are_refused() -> None:
+    with pytest.raises(InputError, match="token 257 of the prompt"):
+        generate(gpt(), BYTES, [1, 257], GREEDY, device=CPU)
+
+
+@pytest.mark.parametrize("temperature", [0.0, 1.0])
+@pytest.mark.parametrize("seed", range(12))
+def test_a_batch_is_its_prompts_one_by_one(seed: int, temperature: float) -> None:
+    """Different lengths, different ends; sampled too, each row from its own seed."""
+    config = draw_config(seed, context_length=40)
+    model = randomised(config, 257)
+    prompts = ["a", "some words", [5], "the longest prompt"]
+    params = SamplingParams(
+        temperature=temperature, max_tokens=20, seed=7, repetition_penalty=1.2, stop=("q", "5")
+    )
+    rows: dict[int, list] = {row: [] for row in range(len(prompts))}
+    for row, token in generate_batch(model, BYTES, prompts, params, device=CPU):
+        rows[row].append(token)
+    for row, prompt in enumerate(prompts):
+        alone = run(model, prompt, replace(params, seed=7 + row))
+        assert [t.token for t in rows[row]] == [t.token for t in alone]
+        assert [t.text for t in rows[row]] == [t.text for t in alone]
+        assert rows[row][-1].reason == alone[-1].reason
+        ours, theirs = ([t.probability for t in tokens] for tokens in (rows[row], alone))
+        assert ours == pytest.approx(theirs, abs=1e-4)
+
+
+@pytest.mark.parametrize("position", ["learned", "rope"])
+def test_a_batch_that_outgrows_the_context_is_its_prompts_one_by_one(position: str) -> None:
+    """Streams go one after the other; learned positions are read anew, each row where it stands."""
+    config = ModelConfig(n_layer=2, n_head=2, n_embd=24, context_length=16, position=position)
+    model = randomised(config, 257)
+    prompts = ["abcdefgh", "ij"]
+    params = SamplingParams(temperature=0.0, max_tokens=30)
+    rows: dict[int, list[int]] = {0: [], 1: []}
+    for row, token in generate_batch(model, BYTES, prompts, params, device=CPU):
+        rows[row].append(token.token)
+    assert all(len(row) == 30 for row in rows.values())
+    if position == "rope":
+        alone = [[t.token for t in run(model, prompt, params)] for prompt in prompts]
+        assert [rows[0], rows[1]] == alone
+    else:
+        # Together they are full together: each is what it would be if read anew at that moment.
+        assert rows[0] == [t.token for t in run(model, prompts[0], params)]
 
 
 def test_a_prompt_longer_than_the_context_is_refused_before_anything_runs() -> None:
@@ -217,7 +317,7 @@ def test_greedy_equals_the_whole_forward() -> None:
     """Only the last position meets the output matrix; the tokens must not notice."""
     model = gpt().eval()
     ids = BYTES.encode("Once upon")
-    for token in run(model, "Once upon", SamplingParams(temperature=0.0, max_tokens=12)):
+    for token in run(model, "Once upon", SamplingParams(temperature=0.0, max_tokens=7)):
         with torch.no_grad():
             logits = model(torch.tensor([ids[-16:]]))[0, -1]
         assert token.token == int(logits.argmax())

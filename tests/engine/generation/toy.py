@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from itertools import pairwise
-from types import SimpleNamespace
 
 import torch
 from torch import Tensor, nn
+
+from engine.config.sections import ModelConfig
+from engine.model import KVCache
 
 
 class TableModel(nn.Module):
@@ -15,18 +17,23 @@ class TableModel(nn.Module):
     def __init__(self, table_VV: Tensor, context_length: int = 8, dropout: float = 0.0) -> None:
         super().__init__()
         self.vocab_size = len(table_VV)
-        self.config = SimpleNamespace(context_length=context_length)
+        self.config = ModelConfig(n_layer=1, n_head=1, n_embd=1, context_length=context_length)
+        self.wte = nn.Embedding(1, 1)  # whose type the cache takes
         self.dropout = nn.Dropout(dropout)
         self.lm_head = nn.Linear(self.vocab_size, self.vocab_size, bias=False)
         self.lm_head.weight = nn.Parameter(table_VV.T.contiguous())
         self.windows: list[list[int]] = []
 
-    def features(self, tokens_BT: Tensor) -> Tensor:
+    def features(self, tokens_BT: Tensor, cache: KVCache | None = None) -> Tensor:
+        """`windows` has what was read at once; the cache only counts it."""
         self.windows.append(tokens_BT[0].tolist())
+        if cache is not None:
+            cache.begin(tokens_BT.shape[1])
+            cache.end(tokens_BT.shape[1])
         return self.dropout(nn.functional.one_hot(tokens_BT, self.vocab_size).float())
 
-    def forward(self, tokens_BT: Tensor) -> Tensor:
-        return self.lm_head(self.features(tokens_BT))
+    def logits(self, features: Tensor) -> Tensor:
+        return self.lm_head(features)
 
 
 def says(ids: list[int], vocab_size: int = 257, **settings) -> TableModel:

@@ -1,0 +1,200 @@
+"""Tokens drawn from a model, one step after another, for one text or several at once.
+
+Knows a model with its cache, and the sampling settings; nothing of text, stop strings or who reads.
+It works on weights that are being trained: dropout is off only while a token is computed, no
+gradient is recorded, and the global random state is never touched.
+
+How a text is kept while it grows:
+  - as long as prompt and answer fit the context: a cache of that size, and exactly the network;
+  - longer, with positions that are relative (rope, none): a stream of the first `sinks` positions
+    and the newest (StreamingLLM), whose memory is constant; it is the same network up to the
+    context's length;
+  - with a window in every layer: the window, for ever;
+  - with learned positions: when the context is full, its newest half is read anew.
+
+Legend of shape suffixes: B texts, T tokens, C width of the residual stream, V vocabulary, N tokens
+that the repetition penalty looks at, K likeliest tokens.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from engine.errors import EngineError
+from engine.evaluation import evaluation_mode
+from engine.generation.params import SamplingParams
+from engine.generation.sampling import new_generator, next_token_probabilities, sample_rows
+from engine.model.cache import KVCache
+
+if TYPE_CHECKING:
+    from engine.model import GPT
+
+PREFILL = 512
+"""Tokens of a prompt that are read at once: enough to keep a device busy, few enough to be asked
+in between whether to stop."""
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """One token, by its number. Probabilities and entropy are the model's own, at temperature 1."""
+
+    token: int
+    probability: float
+    entropy: float
+    """Nats."""
+    likeliest: Sequence[tuple[int, float]]
+
+
+class Stopped(Exception):
+    """Somebody asked to stop while a prompt was being read."""
+
+
+class Decoding:
+    """Texts that grow by a token at each `next`. Row i draws with the seed of `row_seed`."""
+
+    def __init__(
+        self,
+        model: GPT,
+        prompts: Sequence[Sequence[int]],
+        params: SamplingParams,
+        *,
+        device: torch.device,
+        likeliest: int = 5,
+        should_stop: Callable[[], bool] = lambda: False,
+    ) -> None:
+        """`prompts`: token ids, at least one each. Nothing is computed yet. Raises InputError for
+        what `KVCache` cannot do: prompts of different lengths that outgrow the context."""
+        self.model, self.params, self.device = model, params, device
+        self.likeliest = min(likeliest, model.vocab_size)
+        self._should_stop = should_stop
+        seeds = [row_seed(params.seed, row) for row in range(len(prompts))]
+        self._generators = [new_generator(seed, device) for seed in seeds]
+        longest = max(map(len, prompts))
+        padding = [longest - len(prompt) for prompt in prompts]
+        rows = [[0] * pad + list(prompt) for pad, prompt in zip(padding, prompts, strict=True)]
+        self._unread = torch.tensor(rows, dtype=torch.long, device=device)
+        self._padding = torch.tensor(padding, dtype=torch.long, device=device)
+        context = model.config.context_length
+        # Padding repeats the row's first token: the penalty counts a token once however often.
+        first_B1 = self._unread.gather(1, self._padding[:, None])
+        places_T = torch.arange(longest, device=device)
+        seen = self._unread.where(places_T >= self._padding[:, None], first_B1)
+        self._seen = seen[:, -context:]
+        self.cache = self._new_cache(longest)
+
+    def next(self) -> list[Drawn]:
+        """One more token for each row. Raises Stopped in a prompt that is still being read, and
+        EngineError when the weights are not finite."""
+        with torch.inference_mode(), _evaluating(self.model):
+            logits_BV = self.model.logits(self._read()).float()
+            own_BV = logits_BV.softmax(-1)
+            chances_BV = next_token_probabilities(logits_BV, self._seen, self.params)
+            tokens_B = sample_rows(chances_BV, self._generators)
+            self._unread = tokens_B[:, None]
+            context = self.model.config.context_length
+            self._seen = torch.cat((self._seen, self._unread), dim=1)[:, -context:]
+            told = self._told(own_BV, tokens_B).tolist()  # the one copy to the host, and wait
+        return [self._drawn(numbers) for numbers in told]
+
+    def keep(self, rows: Sequence[int]) -> None:
+        """Go on with these rows alone, in this order."""
+        if len(rows) == len(self._generators):
+            return
+        chosen = torch.tensor(rows, dtype=torch.long, device=self.device)
+        with torch.inference_mode():
+            self._unread, self._seen = self._unread[chosen], self._seen[chosen]
+            self._padding = self._padding[chosen]
+            self._generators = [self._generators[row] for row in rows]
+            self.cache.select(chosen)
+
+    def _read(self) -> Tensor:
+        """What the output matrix reads after the newest token: (B, C)."""
+        unread_BT = self._unread
+        if self._full():
+            unread_BT = self._start_anew()
+        T, at = unread_BT.shape[1], 0
+        while True:
+            size = min(PREFILL, T - at, self.cache.largest_chunk)
+            if self.cache.stream is not None:
+                # A chunk makes room for itself before it is read: small ones forget less early.
+                size = min(size, max(1, self.cache.largest_chunk // 4))
+            features_BTC = self.model.features(unread_BT[:, at : at + size], self.cache)
+            at += size
+            if at == T:
+                return features_BTC[:, -1]
+            if self._should_stop():
+                raise Stopped
+
+    def _full(self) -> bool:
+        return self.cache.stream is None and self.cache.n + self._unread.shape[1] > self.cache.steps
+
+    def _start_anew(self) -> Tensor:
+        """A new cache for the newest half of the context, which is still to be read."""
+        context = self.model.config.context_length
+        newest_BT = self._seen[:, -max(1, context // 2) :]
+        self._padding = (self._padding - (self.cache.n + 1 - newest_BT.shape[1])).clamp(min=0)
+        self.cache = self._new_cache(context)
+        return newest_BT
+
+    def _new_cache(self, length: int) -> KVCache:
+        config = self.model.config
+        steps = length + self.params.max_tokens
+        stream = None
+        if not config.windowed and steps > config.context_length:
+            steps = config.context_length
+            if config.position != "learned":
+                stream = min(self.params.sinks, config.context_length - 1)
+        return KVCache(
+            config,
+            len(self._unread),
+            steps,
+            device=self.device,
+            dtype=self.model.wte.weight.dtype,
+            padding=self._padding,
+            stream=stream,
+        )
+
+    def _told(self, own_BV: Tensor, tokens_B: Tensor) -> Tensor:
+        """All that comes to the host, (B, 3 + 2K): as float32, in which ids are exact up to 2^24,
+        far above any vocabulary."""
+        entropy_B = torch.special.entr(own_BV).sum(-1)
+        best = own_BV.topk(self.likeliest)
+        mine_B1 = own_BV.gather(-1, tokens_B[:, None])
+        ids_B1 = tokens_B[:, None].float()
+        return torch.cat(
+            (ids_B1, mine_B1, entropy_B[:, None], best.indices.float(), best.values), dim=-1
+        )
+
+    def _drawn(self, numbers: list[float]) -> Drawn:
+        token, probability, entropy, *likeliest = numbers
+        if not math.isfinite(probability):
+            raise EngineError(
+                "the model's output is not finite: its weights have diverged",
+                "generate from an earlier checkpoint",
+            )
+        ids = [int(number) for number in likeliest[: self.likeliest]]
+        best = list(zip(ids, likeliest[self.likeliest :], strict=True))
+        return Drawn(int(token), probability, entropy, best)
+
+
+def row_seed(seed: int | None, row: int) -> int | None:
+    """The seed of a row of a batch: generated alone with it, the row gives the same tokens."""
+    return None if seed is None else (seed + row) % 2**63
+
+
+@contextmanager
+def _evaluating(model: GPT) -> Iterator[None]:
+    """Dropout off inside. To look at every module costs a small model a per cent of a token, and a
+    model whose root is in eval mode is so as a whole."""
+    if not model.training:
+        yield
+        return
+    with evaluation_mode(model):
+        yield
