@@ -55,7 +55,7 @@ def speeds(config: ModelConfig, device: torch.device) -> tuple[Tensor, float]:
     D = config.head_width
     plain_P = config.rope_base ** -(torch.arange(0, D, 2, device=device).float() / D)
     factor = config.rope_factor
-    original = config.rope_original_context or config.context_length / factor
+    original = config.rope_original_context or int(config.context_length / factor)
     if config.rope_scaling == "linear":
         # As if the longer text were read at the speed that was trained: every distance shrinks.
         return plain_P / factor, 1.0
@@ -73,7 +73,7 @@ def speeds(config: ModelConfig, device: torch.device) -> tuple[Tensor, float]:
         )
         low, high = max(math.floor(fast), 0), min(math.ceil(slow), D - 1)
         pairs_P = torch.arange(D // 2, device=device).float()
-        slowed_P = ((pairs_P - low) / max(high - low, 1e-3)).clamp(0, 1)
+        slowed_P = ((pairs_P - low) / ((high - low) or 1e-3)).clamp(0, 1)
         return (slowed_P / factor + (1 - slowed_P)) * plain_P, 0.1 * math.log(factor) + 1.0
     return plain_P, 1.0
 
