@@ -79,7 +79,11 @@ FAMILIES = {
         Family(
             "llama",
             "LlamaForCausalLM",
-            _needs(**_MODERN, **_DENSE, **_NO_SINKS, mlp="swiglu", qk_norm=False, window=0),
+            _needs(**_MODERN, **_DENSE, **_NO_SINKS, mlp="swiglu", qk_norm=False, window=0)
+            | {
+                # The class checks it, though it has a head_dim.
+                "n_head": ("a divisor of n_embd", lambda model: model.n_embd % model.n_head == 0)
+            },
         ),
         Family(
             "mistral",
@@ -131,14 +135,20 @@ def family_of(model: ModelConfig) -> Family:
     nearest = min(misfits, key=lambda family: len(misfits[family]))
     if not misfits[nearest]:
         return nearest
-    told = "; ".join(
-        f"model.{name} would have to be {words}" for name, words in misfits[nearest][1:]
-    )
-    name, words = misfits[nearest][0]
+    nowhere = set.intersection(*({name for name, _ in found} for found in misfits.values()))
+    # A field that no class has is the one to name: no change of others would help.
+    (name, words), *others = sorted(misfits[nearest], key=lambda found: found[0] not in nowhere)
+    value = _shown(getattr(model, name))
+    hint = "; ".join(f"model.{other} would have to be {has}" for other, has in others)
+    if name in nowhere:
+        raise InputError(
+            f"model.{name} = {value}: no class of transformers has it",
+            f"the nearest, {nearest.class_name}, has {words}" + (f"; {hint}" if hint else ""),
+        )
     raise InputError(
-        f"model.{name} = {_shown(getattr(model, name))}: no class of transformers has this "
-        f"network; the nearest, {nearest.class_name}, has {words}",
-        told or "train a run with that setting to export it",
+        f"model.{name} = {value}: no class of transformers has it together with the other "
+        f"settings; the nearest, {nearest.class_name}, has {words}",
+        hint or "train a run with that setting to export it",
     )
 
 

@@ -6,17 +6,53 @@ are about training, caching or devices are passed over. No torch, no transformer
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from typing import Any
 
+from engine.config import FIELDS
 from engine.config.architecture import check_architecture
 from engine.config.sections import ModelConfig
-from engine.errors import ConfigError, InputError
+from engine.errors import ConfigError, InputError, did_you_mean
+from engine.exchange import hf_rope
 from engine.exchange.families import FAMILIES, Family
+from engine.exchange.hf_fields import Fields
 
-LLAMA3_FACTORS = {"low_freq_factor": 1.0, "high_freq_factor": 4.0}
-YARN_FACTORS = {"beta_fast": 32.0, "beta_slow": 1.0}
+CLASS_DEFAULTS: dict[str, dict[str, Any]] = {
+    "gpt2": {"vocab_size": 50257},
+    "llama": {"rms_norm_eps": 1e-6},
+    "mistral": {"rms_norm_eps": 1e-6, "num_key_value_heads": 8, "sliding_window": 4096},
+    "qwen3": {
+        "rms_norm_eps": 1e-6,
+        "num_key_value_heads": 32,
+        "sliding_window": 4096,
+        "head_dim": 128,
+    },
+    "mixtral": {
+        "rms_norm_eps": 1e-5,
+        "num_key_value_heads": 8,
+        "rope_theta": 1e6,
+        "num_experts": 8,
+        "num_experts_per_tok": 2,
+    },
+    "qwen3_moe": {
+        "rms_norm_eps": 1e-6,
+        "num_key_value_heads": 4,
+        "sliding_window": 4096,
+        "num_experts": 128,
+        "num_experts_per_tok": 8,
+    },
+    "gpt_oss": {
+        "rms_norm_eps": 1e-5,
+        "num_key_value_heads": 8,
+        "sliding_window": 128,
+        "head_dim": 64,
+        "rope_theta": 150_000.0,
+        "num_experts": 128,
+        "num_experts_per_tok": 4,
+    },
+}
+"""What a class of transformers takes for a field that config.json leaves out, where it matters and
+is not the same for all. Sizes that every published file states are not guessed."""
 
 
 # Writing --------------------------------------------------------------------------------------
@@ -60,7 +96,6 @@ def _gpt2(model: ModelConfig) -> dict[str, Any]:
 
 
 def _modern(model: ModelConfig, family: Family) -> dict[str, Any]:
-    rope = _rope(model)
     values: dict[str, Any] = {
         "hidden_size": model.n_embd,
         "intermediate_size": model.hidden_width,
@@ -72,13 +107,7 @@ def _modern(model: ModelConfig, family: Family) -> dict[str, Any]:
         "max_position_embeddings": model.context_length,
         "rms_norm_eps": model.norm_eps,
         "attention_dropout": 0.0,
-        # Both spellings: the older is what programs beside transformers 5 read.
-        "rope_parameters": rope,
-        "rope_theta": model.rope_base,
-        "rope_scaling": None
-        if rope["rope_type"] == "default"
-        else {key: value for key, value in rope.items() if key != "rope_theta"},
-    }
+    } | hf_rope.to_hf(model)
     kind = family.model_type
     layers = [
         "sliding_attention" if model.window_of(layer) else "full_attention"
@@ -125,63 +154,7 @@ def _modern(model: ModelConfig, family: Family) -> dict[str, Any]:
     return values
 
 
-def _rope(model: ModelConfig) -> dict[str, Any]:
-    values: dict[str, Any] = {"rope_type": "default", "rope_theta": model.rope_base}
-    if model.rope_scaling == "none":
-        return values
-    values |= {"rope_type": model.rope_scaling, "factor": model.rope_factor}
-    if model.rope_scaling == "linear":
-        return values
-    original = model.rope_original_context or int(model.context_length / model.rope_factor)
-    values["original_max_position_embeddings"] = original
-    return values | (LLAMA3_FACTORS if model.rope_scaling == "llama3" else YARN_FACTORS)
-
-
 # Reading --------------------------------------------------------------------------------------
-
-
-class _Reader:
-    """Fields of a config.json, with their types checked. All refusals are InputErrors."""
-
-    def __init__(self, values: Mapping[str, Any]) -> None:
-        self.values = values
-
-    def whole(self, name: str, default: int | None = None) -> int:
-        value = self._get(name, default)
-        if type(value) is not int or not 0 <= value < 2**31:
-            raise self.refusal(name, "a whole number")
-        return value
-
-    def number(self, name: str, default: float) -> float:
-        value = self._get(name, default)
-        if type(value) not in (int, float) or not math.isfinite(value):
-            raise self.refusal(name, "a number")
-        return float(value)
-
-    def flag(self, name: str, default: bool) -> bool:
-        value = self._get(name, default)
-        if type(value) is not bool:
-            raise self.refusal(name, "true or false")
-        return value
-
-    def demand(self, name: str, *accepted: Any) -> None:
-        """Refuse a value that would change the arithmetic in a way that we do not have."""
-        value = self.values.get(name)
-        if value is not None and value not in accepted:
-            raise self.refusal(name, " or ".join(str(one).lower() for one in accepted))
-
-    def refusal(self, name: str, accepted: str) -> InputError:
-        value = repr(self.values.get(name))
-        shown = value if len(value) <= 60 else value[:60] + "…"
-        return InputError(f"config.json: {name} = {shown}: this network has {accepted}")
-
-    def _get(self, name: str, default: Any) -> Any:
-        value = self.values.get(name)
-        if value is None:
-            value = default
-        if value is None:
-            raise InputError(f"config.json: {name} is missing", "the folder is not whole")
-        return value
 
 
 def from_hf(values: Mapping[str, Any]) -> tuple[ModelConfig, int]:
@@ -189,80 +162,92 @@ def from_hf(values: Mapping[str, Any]) -> tuple[ModelConfig, int]:
 
     Raises InputError naming the field that cannot be honoured.
     """
+    family = _family(values)
+    kind, read = family.model_type, Fields(values)
+    try:
+        fields = _read_gpt2(read) if kind == "gpt2" else _read_modern(read, kind)
+        model = ModelConfig(
+            **{name: FIELDS[f"model.{name}"].parse(value) for name, value in fields.items()}
+        )
+        check_architecture(model)
+    except ConfigError as error:  # out of the range that our field of that meaning has
+        raise InputError(f"config.json: {error.title}", error.hint) from None
+    return model, read.whole("vocab_size", CLASS_DEFAULTS[kind].get("vocab_size"))
+
+
+def _family(values: Mapping[str, Any]) -> Family:
     kind = values.get("model_type")
     if not isinstance(kind, str) or kind not in FAMILIES:
-        shown = kind if isinstance(kind, str) and len(kind) < 60 else "…"
+        shown = kind[:60] if isinstance(kind, str) else ""
         raise InputError(
             f"config.json: model_type = '{shown}': not a class that can be imported",
-            f"known: {', '.join(FAMILIES)}",
+            did_you_mean(shown, FAMILIES),
         )
+    family = FAMILIES[kind]
+    classes = values.get("architectures")
+    if classes is not None and (
+        not isinstance(classes, list) or (classes and family.class_name not in classes)
+    ):
+        raise Fields(values).refusal("architectures", f"the class {family.class_name}")
     if values.get("quantization_config") is not None:
         raise InputError(
             "config.json: quantization_config: quantised weights cannot be imported",
             "take the folder with the weights in float32, float16 or bfloat16",
         )
-    read = _Reader(values)
-    fields = _read_gpt2(read) if kind == "gpt2" else _read_modern(read, kind)
-    model = ModelConfig(**fields)
-    for name, least in (("n_layer", 1), ("n_head", 1), ("n_embd", 1), ("context_length", 1)):
-        if getattr(model, name) < least:
-            raise InputError(f"config.json: {name} = {getattr(model, name)}: must be at least 1")
-    try:
-        check_architecture(model)
-    except ConfigError as error:
-        raise InputError(f"config.json: {error.title}", error.hint) from None
-    default = 50257 if kind == "gpt2" else None
-    return model, read.whole("vocab_size", default)
+    return family
 
 
-def _read_gpt2(read: _Reader) -> dict[str, Any]:
+def _read_gpt2(read: Fields) -> dict[str, Any]:
     read.demand("activation_function", "gelu_new", "gelu_pytorch_tanh")
     read.demand("scale_attn_weights", True)
     read.demand("scale_attn_by_inverse_layer_idx", False)
     read.demand("add_cross_attention", False)
     width = read.whole("n_embd", 768)
-    context = read.values.get("n_positions") or read.values.get("n_ctx") or 1024
-    if type(context) is not int:
-        raise read.refusal("n_positions", "a whole number")
     return {
         "n_layer": read.whole("n_layer", 12),
         "n_head": read.whole("n_head", 12),
         "n_embd": width,
         "n_hidden": _unless(read.whole("n_inner", 4 * width), 4 * width),
-        "context_length": context,
+        "context_length": read.whole("n_positions", read.whole("n_ctx", 1024)),
         "norm_eps": read.number("layer_norm_epsilon", 1e-5),
-        "dropout": 0.0,
         "bias": True,
         "tie_embeddings": read.flag("tie_word_embeddings", True),
     }
 
 
-def _read_modern(read: _Reader, kind: str) -> dict[str, Any]:
+def _read_modern(read: Fields, kind: str) -> dict[str, Any]:
+    defaults = CLASS_DEFAULTS[kind]
     read.demand("hidden_act", "silu", "swish")
-    read.demand("partial_rotary_factor", 1.0)
     heads, width = read.whole("num_attention_heads"), read.whole("hidden_size")
-    default_head = {"qwen3": 128, "gpt_oss": 64}.get(kind, width // max(1, heads))
-    head = read.whole("head_dim", default_head)
-    kv_heads = read.whole("num_key_value_heads", heads)
+    head = read.whole("head_dim", defaults.get("head_dim") or width // max(1, heads))
+    # Null means one for each query head; only a field left out has the class's own number.
+    absent = "num_key_value_heads" not in read.values
+    kv_heads = read.whole(
+        "num_key_value_heads", defaults.get("num_key_value_heads", heads) if absent else heads
+    )
     context = read.whole("max_position_embeddings")
-    bases = {"mixtral": 1e6, "gpt_oss": 150_000.0}
+    if kind == "gpt_oss" and not (
+        read.values.get("rope_parameters") or read.values.get("rope_scaling")
+    ):
+        # The class would take YaRN with bounds that are not rounded.
+        raise InputError("config.json: rope_parameters is missing", "write them out")
     values = {
-        "n_layer": read.whole("num_hidden_layers"),
+        # Checked before any list as long as it is made.
+        "n_layer": FIELDS["model.n_layer"].parse(read.whole("num_hidden_layers")),
         "n_head": heads,
         "n_kv_head": _unless(kv_heads, heads),
         "head_dim": 0 if head * heads == width else head,
         "n_embd": width,
         "context_length": context,
         "norm": "rmsnorm",
-        "norm_eps": read.number("rms_norm_eps", 1e-5 if kind in ("mixtral", "gpt_oss") else 1e-6),
+        "norm_eps": read.number("rms_norm_eps", defaults["rms_norm_eps"]),
         "position": "rope",
         "mlp": "swiglu-clamped" if kind == "gpt_oss" else "swiglu",
         "qk_norm": kind.startswith("qwen3"),
         "learned_sinks": kind == "gpt_oss",
-        "bias": False,
         "tie_embeddings": read.flag("tie_word_embeddings", False),
     }
-    values |= _read_rope(read, bases.get(kind, 10_000.0), context)
+    values |= hf_rope.from_hf(read, defaults.get("rope_theta", 10_000.0), context)
     values |= _read_bias(read, kind) | _read_window(read, kind, values["n_layer"])
     values |= _read_experts(read, kind)
     hidden = "moe_intermediate_size" if kind == "qwen3_moe" else "intermediate_size"
@@ -271,7 +256,7 @@ def _read_modern(read: _Reader, kind: str) -> dict[str, Any]:
     return values
 
 
-def _read_bias(read: _Reader, kind: str) -> dict[str, Any]:
+def _read_bias(read: Fields, kind: str) -> dict[str, Any]:
     if kind == "gpt_oss":
         read.demand("attention_bias", True)
         return {"bias": True}
@@ -284,19 +269,19 @@ def _read_bias(read: _Reader, kind: str) -> dict[str, Any]:
     return {"bias": bias}
 
 
-def _read_window(read: _Reader, kind: str, n_layer: int) -> dict[str, Any]:
+def _read_window(read: Fields, kind: str, n_layer: int) -> dict[str, Any]:
     """`window` and `window_layers`, from whichever way the class says it."""
     if kind == "llama":
         return {}
-    if kind in ("qwen3", "qwen3_moe") and not read.flag("use_sliding_window", False):
-        return {}
-    defaults = {"gpt_oss": 128, "mixtral": 0, "mistral": 4096}
-    absent = "sliding_window" in read.values and read.values["sliding_window"] is None
-    window = 0 if absent else read.whole("sliding_window", defaults.get(kind, 4096))
-    if not window:
-        return {}
     slides = _sliding_layers(read, kind, n_layer)
-    if not any(slides):
+    if kind in ("qwen3", "qwen3_moe") and not read.flag("use_sliding_window", False):
+        if "layer_types" in read.values and any(slides):
+            raise read.refusal("layer_types", "no window unless use_sliding_window says so")
+        return {}
+    # Null turns the window off; only a field left out has the class's own.
+    default = CLASS_DEFAULTS[kind].get("sliding_window", 0)
+    window = read.whole("sliding_window", 0 if "sliding_window" in read.values else default)
+    if not window or not any(slides):
         return {}
     if all(slides):
         return {"window": window}
@@ -308,15 +293,18 @@ def _read_window(read: _Reader, kind: str, n_layer: int) -> dict[str, Any]:
     )
 
 
-def _sliding_layers(read: _Reader, kind: str, n_layer: int) -> list[bool]:
+def _sliding_layers(read: Fields, kind: str, n_layer: int) -> list[bool]:
     types = read.values.get("layer_types")
-    if kind in ("qwen3", "gpt_oss") and types is not None:
+    if types is not None:
         known = ("sliding_attention", "full_attention")
         if not isinstance(types, list) or any(one not in known for one in types):
             raise read.refusal("layer_types", "a list of sliding_attention and full_attention")
         if len(types) != n_layer:
             raise read.refusal("layer_types", f"an entry for each of {n_layer} layers")
-        return [one == "sliding_attention" for one in types]
+        slides = [one == "sliding_attention" for one in types]
+        if kind not in ("qwen3", "gpt_oss") and len(set(slides)) > 1:
+            raise read.refusal("layer_types", "all layers alike: the class passes over this field")
+        return slides
     if kind == "qwen3":
         first = read.whole("max_window_layers", 28)
         return [layer >= first for layer in range(n_layer)]
@@ -325,57 +313,25 @@ def _sliding_layers(read: _Reader, kind: str, n_layer: int) -> list[bool]:
     return [True] * n_layer
 
 
-def _read_experts(read: _Reader, kind: str) -> dict[str, Any]:
-    if kind not in ("mixtral", "qwen3_moe", "gpt_oss"):
+def _read_experts(read: Fields, kind: str) -> dict[str, Any]:
+    defaults = CLASS_DEFAULTS[kind]
+    if "num_experts" not in defaults:
         return {}
+    count = "num_experts" if "num_experts" in read.values else "num_local_experts"
     values: dict[str, Any] = {
-        "n_expert_active": read.whole(
-            "num_experts_per_tok", {"mixtral": 2, "qwen3_moe": 8, "gpt_oss": 4}[kind]
-        ),
+        "n_expert": read.whole(count, defaults["num_experts"]),
+        "n_expert_active": read.whole("num_experts_per_tok", defaults["num_experts_per_tok"]),
         "renormalise": True,
         "balance_loss": max(0.0, read.number("router_aux_loss_coef", 0.001)),
     }
     if kind == "qwen3_moe":
         read.demand("decoder_sparse_step", 1)
         read.demand("mlp_only_layers", [])
-        count = "num_experts" if "num_experts" in read.values else "num_local_experts"
-        return values | {
-            "n_expert": read.whole(count, 128),
-            "renormalise": read.flag("norm_topk_prob", False),
-        }
+        values["renormalise"] = read.flag("norm_topk_prob", False)
     if kind == "gpt_oss":
-        read.demand("swiglu_limit", 7.0, 7)
+        read.demand("swiglu_limit", 7.0)
         read.demand("swiglu_alpha", 1.702)
-    count = "num_local_experts" if "num_local_experts" in read.values else "num_experts"
-    return values | {"n_expert": read.whole(count, 8 if kind == "mixtral" else 128)}
-
-
-def _read_rope(read: _Reader, base: float, context: int) -> dict[str, Any]:
-    """From `rope_parameters` (transformers 5) or `rope_theta` and `rope_scaling`."""
-    given = read.values.get("rope_parameters") or read.values.get("rope_scaling") or {}
-    if not isinstance(given, Mapping):
-        raise read.refusal("rope_parameters", "an object")
-    rope = _Reader(given)
-    outer = read.number("rope_theta", base)
-    values: dict[str, Any] = {"rope_base": rope.number("rope_theta", outer)}
-    kind = given.get("rope_type") or given.get("type") or "default"
-    rope.demand("partial_rotary_factor", 1.0)
-    if kind == "default":
-        return values
-    if kind not in ("linear", "llama3", "yarn"):
-        raise read.refusal("rope_parameters", "the types default, linear, llama3 and yarn")
-    values |= {"rope_scaling": kind, "rope_factor": rope.number("factor", 1.0)}
-    if kind == "linear":
-        return values
-    for name, value in (LLAMA3_FACTORS if kind == "llama3" else YARN_FACTORS).items():
-        rope.demand(name, value)
-    if kind == "yarn":
-        rope.demand("truncate", True)
-        for name in ("attention_factor", "mscale", "mscale_all_dim"):
-            if given.get(name) is not None:
-                raise rope.refusal(name, "the factor that YaRN's paper derives")
-    original = rope.whole("original_max_position_embeddings", context)
-    return values | {"rope_original_context": original}
+    return values
 
 
 def _unless(value: int, default: int) -> int:

@@ -10,8 +10,9 @@ G heads of queries and of keys.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -21,23 +22,40 @@ from engine.config.sections import ModelConfig
 from engine.errors import InputError
 from engine.exchange.families import Family
 
+OUTPUT = "lm_head.weight"
+
 
 @dataclass(frozen=True)
 class Part:
-    """One tensor of ours. `cut` gives theirs in the order of `theirs`, `join` undoes it."""
+    """One tensor of ours. `cut` gives theirs in the order of `theirs`, as views where that can be;
+    `join` undoes it."""
 
     ours: str
     theirs: tuple[str, ...]
-    cut: Callable[[Tensor], list[Tensor]] = lambda tensor: [tensor]
+    cut: Callable[[Tensor], Sequence[Tensor]] = lambda tensor: [tensor]
     join: Callable[[list[Tensor]], Tensor] = lambda tensors: tensors[0]
 
 
-def to_hf(
-    state: Mapping[str, Tensor], model: ModelConfig, family: Family
-) -> Iterator[tuple[str, Tensor]]:
-    """Their tensors, one after the other, from our state (`GPT.state_dict()`)."""
+class Piece(NamedTuple):
+    """One tensor of theirs: the `index`-th of those that `part` is cut into."""
+
+    name: str
+    shape: tuple[int, ...]
+    part: Part
+    index: int
+
+    def of(self, state: Mapping[str, Tensor]) -> Tensor:
+        """Its numbers, from our state."""
+        return self.part.cut(state[self.part.ours])[self.index].contiguous()
+
+
+def pieces(model: ModelConfig, vocab_size: int, family: Family) -> Iterator[Piece]:
+    """Every tensor that a folder of theirs holds, in the order of the network."""
+    ours = {name: shape for name, shape, _ in parameter_table(model, vocab_size)}
     for part in parts(model, family):
-        yield from zip(part.theirs, part.cut(state[part.ours]), strict=True)
+        cut = part.cut(torch.empty(ours[part.ours], device="meta"))
+        for index, (name, tensor) in enumerate(zip(part.theirs, cut, strict=True)):
+            yield Piece(name, tuple(tensor.shape), part, index)
 
 
 def from_hf(
@@ -49,42 +67,48 @@ def from_hf(
 ) -> Iterator[tuple[str, Tensor]]:
     """Our tensors in float32, one after the other. `read` gives one of theirs, `shapes` all.
 
-    Raises InputError naming a tensor that is missing, that has another shape, or that this network
-    has no place for.
+    Raises InputError, before anything is read, naming a tensor that is missing, that has another
+    shape, or that this network has no place for.
     """
-    ours = {name: shape for name, shape, _ in parameter_table(model, vocab_size)}
-    table = parts(model, family)
-    prefix = _prefix(shapes, family)
-    wanted: dict[str, tuple[int, ...]] = {}
-    for part in table:
-        pieces = part.cut(torch.empty(ours[part.ours], device="meta"))
-        for name, piece in zip(part.theirs, pieces, strict=True):
-            wanted[_named(name, prefix, family)] = tuple(piece.shape)
-    _check(wanted, shapes, model)
-    for part in table:
-        pieces = [read(_named(name, prefix, family)).float() for name in part.theirs]
-        yield part.ours, part.join(pieces).contiguous()
+    named = _naming(shapes, family)
+    check_shapes(shapes, model, vocab_size, family)
+    for part in parts(model, family):
+        yield part.ours, part.join([read(named(name)).float() for name in part.theirs])
 
 
-def _check(
-    wanted: Mapping[str, tuple[int, ...]],
-    shapes: Mapping[str, tuple[int, ...]],
-    model: ModelConfig,
+def check_shapes(
+    shapes: Mapping[str, tuple[int, ...]], model: ModelConfig, vocab_size: int, family: Family
 ) -> None:
-    for name, shape in wanted.items():
+    """Raise InputError unless the tensors are those of the network. Stops at the first that is
+    not there: a configuration may claim millions."""
+    named, known = _naming(shapes, family), set()
+    for piece in pieces(model, vocab_size, family):
+        name = named(piece.name)
         if name not in shapes:
             raise InputError(f"the tensor '{name}' is missing", "the folder is not whole")
-        if shapes[name] != shape:
+        if shapes[name] != piece.shape:
             raise InputError(
                 f"the tensor '{name}' has the shape {list(shapes[name])}, config.json makes it "
-                f"{list(shape)}"
+                f"{list(piece.shape)}",
+                "config.json and the weights belong to different models",
             )
+        known.add(name)
     for name in shapes:
-        if name not in wanted and not _is_derived(name, model):
+        if name not in known and not _is_derived(name, model):
             raise InputError(
                 f"the tensor '{name[:100]}' has no place in this network",
                 "config.json and the weights belong to different models",
             )
+
+
+def tied_twice(
+    shapes: Mapping[str, tuple[int, ...]], model: ModelConfig, family: Family
+) -> tuple[str, str] | None:
+    """The names of an embedding and of an output matrix that should be the same tensor and are
+    stored twice: whoever reads them compares them."""
+    if not model.tie_embeddings or OUTPUT not in shapes:
+        return None
+    return _naming(shapes, family)(next(parts(model, family)).theirs[0]), OUTPUT
 
 
 def _is_derived(name: str, model: ModelConfig) -> bool:
@@ -92,32 +116,30 @@ def _is_derived(name: str, model: ModelConfig) -> bool:
     a tied output matrix."""
     if name.endswith((".attn.bias", ".attn.masked_bias", ".rotary_emb.inv_freq")):
         return True
-    return name == "lm_head.weight" and model.tie_embeddings
+    return name == OUTPUT and model.tie_embeddings
 
 
-def _prefix(shapes: Mapping[str, tuple[int, ...]], family: Family) -> bool:
-    """Whether names begin with the class's own prefix; GPT-2's published folder has none."""
-    return family.model_type != "gpt2" or any(name.startswith("transformer.") for name in shapes)
+def _naming(shapes: Mapping[str, tuple[int, ...]], family: Family) -> Callable[[str], str]:
+    """How a folder spells our names of theirs: GPT-2's published one leaves out the prefix."""
+    if family.model_type != "gpt2" or any(name.startswith("transformer.") for name in shapes):
+        return lambda name: name
+    return lambda name: name.removeprefix("transformer.")
 
 
-def _named(name: str, prefix: bool, family: Family) -> str:
-    return name if prefix else name.removeprefix("transformer.")
-
-
-def parts(model: ModelConfig, family: Family) -> list[Part]:
-    """Every tensor of ours, in the order of the network."""
+def parts(model: ModelConfig, family: Family) -> Iterator[Part]:
+    """Every tensor of ours, in the order of the network, the embedding first."""
     kind = family.model_type
-    table = _gpt2(model) if kind == "gpt2" else _modern(model, kind)
+    yield from _gpt2(model) if kind == "gpt2" else _modern(model, kind)
     if not model.tie_embeddings:
-        table.append(Part("lm_head.weight", ("lm_head.weight",)))
-    return table
+        yield Part(OUTPUT, (OUTPUT,))
 
 
-def _gpt2(model: ModelConfig) -> list[Part]:
+def _gpt2(model: ModelConfig) -> Iterator[Part]:
     def transposed(ours: str, theirs: str) -> Part:
-        return Part(ours, (theirs,), lambda x: [x.T.contiguous()], lambda xs: xs[0].T)
+        return Part(ours, (theirs,), lambda x: [x.T], lambda xs: xs[0].T)
 
-    table = [Part(f"{name}.weight", (f"transformer.{name}.weight",)) for name in ("wte", "wpe")]
+    for name in ("wte", "wpe"):
+        yield Part(f"{name}.weight", (f"transformer.{name}.weight",))
     names = {
         "attn.qkv": "attn.c_attn",
         "attn.proj": "attn.c_proj",
@@ -128,32 +150,28 @@ def _gpt2(model: ModelConfig) -> list[Part]:
         ours, theirs = f"blocks.{layer}", f"transformer.h.{layer}"
         for norm in ("ln_1", "ln_2"):
             for kind in ("weight", "bias"):
-                table.append(Part(f"{ours}.{norm}.{kind}", (f"{theirs}.{norm}.{kind}",)))
+                yield Part(f"{ours}.{norm}.{kind}", (f"{theirs}.{norm}.{kind}",))
         for name, other in names.items():
-            table.append(transposed(f"{ours}.{name}.weight", f"{theirs}.{other}.weight"))
-            table.append(Part(f"{ours}.{name}.bias", (f"{theirs}.{other}.bias",)))
+            yield transposed(f"{ours}.{name}.weight", f"{theirs}.{other}.weight")
+            yield Part(f"{ours}.{name}.bias", (f"{theirs}.{other}.bias",))
     for kind in ("weight", "bias"):
-        table.append(Part(f"ln_f.{kind}", (f"transformer.ln_f.{kind}",)))
-    return table
+        yield Part(f"ln_f.{kind}", (f"transformer.ln_f.{kind}",))
 
 
-def _modern(model: ModelConfig, kind: str) -> list[Part]:
-    table = [Part("wte.weight", ("model.embed_tokens.weight",))]
+def _modern(model: ModelConfig, kind: str) -> Iterator[Part]:
+    yield Part("wte.weight", ("model.embed_tokens.weight",))
     for layer in range(model.n_layer):
         ours, theirs = f"blocks.{layer}", f"model.layers.{layer}"
-        table += [
-            Part(f"{ours}.ln_1.weight", (f"{theirs}.input_layernorm.weight",)),
-            Part(f"{ours}.ln_2.weight", (f"{theirs}.post_attention_layernorm.weight",)),
-            *_attention(model, f"{ours}.attn", f"{theirs}.self_attn"),
-        ]
+        yield Part(f"{ours}.ln_1.weight", (f"{theirs}.input_layernorm.weight",))
+        yield Part(f"{ours}.ln_2.weight", (f"{theirs}.post_attention_layernorm.weight",))
+        yield from _attention(model, f"{ours}.attn", f"{theirs}.self_attn")
         if kind == "gpt_oss":
-            table += _gpt_oss_experts(f"{ours}.mlp", f"{theirs}.mlp")
+            yield from _gpt_oss_experts(f"{ours}.mlp", f"{theirs}.mlp")
         elif model.n_expert:
-            table += _experts(model, f"{ours}.mlp", theirs, kind)
+            yield from _experts(model, f"{ours}.mlp", theirs, kind)
         else:
-            table += _mlp(model, f"{ours}.mlp", f"{theirs}.mlp")
-    table.append(Part("ln_f.weight", ("model.norm.weight",)))
-    return table
+            yield from _mlp(model, f"{ours}.mlp", f"{theirs}.mlp")
+    yield Part("ln_f.weight", ("model.norm.weight",))
 
 
 def _attention(model: ModelConfig, ours: str, theirs: str) -> Iterator[Part]:
@@ -163,7 +181,7 @@ def _attention(model: ModelConfig, ours: str, theirs: str) -> Iterator[Part]:
         yield Part(
             f"{ours}.qkv.{kind}",
             tuple(f"{theirs}.{name}_proj.{kind}" for name in "qkv"),
-            lambda x: [piece.contiguous() for piece in x.split(rows)],
+            lambda x: x.split(rows),
             torch.cat,
         )
         yield Part(f"{ours}.proj.{kind}", (f"{theirs}.o_proj.{kind}",))
@@ -174,8 +192,8 @@ def _attention(model: ModelConfig, ours: str, theirs: str) -> Iterator[Part]:
         yield Part(f"{ours}.sinks", (f"{theirs}.sinks",))
 
 
-def _halves(x: Tensor, dim: int = 0) -> list[Tensor]:
-    return [half.contiguous() for half in x.chunk(2, dim)]
+def _halves(x: Tensor) -> tuple[Tensor, ...]:
+    return x.chunk(2)
 
 
 def _mlp(model: ModelConfig, ours: str, theirs: str) -> Iterator[Part]:
@@ -205,7 +223,7 @@ def _experts(model: ModelConfig, ours: str, theirs: str, kind: str) -> Iterator[
     yield Part(
         f"{ours}.proj_weight",
         tuple(f"{where}.experts.{e}.{down}.weight" for e in each),
-        lambda x: [one.contiguous() for one in x],
+        lambda x: x.unbind(),
         torch.stack,
     )
     yield Part(f"{ours}.router.weight", (f"{where}.gate.weight",))
@@ -223,7 +241,7 @@ def _gpt_oss_experts(ours: str, theirs: str) -> Iterator[Part]:
     yield Part(
         f"{ours}.fc_weight",
         (f"{theirs}.experts.gate_up_proj",),
-        lambda x: [interleaved(x).transpose(1, 2).contiguous()],
+        lambda x: [interleaved(x).transpose(1, 2)],
         lambda xs: apart(xs[0].transpose(1, 2)),
     )
     yield Part(
@@ -235,7 +253,7 @@ def _gpt_oss_experts(ours: str, theirs: str) -> Iterator[Part]:
     yield Part(
         f"{ours}.proj_weight",
         (f"{theirs}.experts.down_proj",),
-        lambda x: [x.transpose(1, 2).contiguous()],
+        lambda x: [x.transpose(1, 2)],
         lambda xs: xs[0].transpose(1, 2),
     )
     yield Part(f"{ours}.proj_bias", (f"{theirs}.experts.down_proj_bias",))

@@ -65,7 +65,9 @@ def reference(config: ModelConfig, vocab_size: int) -> nn.Module:
 
 
 def as_theirs(config: ModelConfig, state: dict[str, Tensor]) -> dict[str, Tensor]:
-    return dict(weights.to_hf(state, config, family_of(config)))
+    vocab_size = state["wte.weight"].shape[0]
+    found = weights.pieces(config, vocab_size, family_of(config))
+    return {piece.name: piece.of(state) for piece in found}
 
 
 def difference(ours: GPT, theirs: nn.Module, tokens_BT: Tensor) -> float:
