@@ -28,6 +28,7 @@ HEAVY = {
     "engine.checkpoints.snapshot",
     "engine.checkpoints.trusted",
     "engine.evaluation",
+    "engine.generation.beam",
     "engine.generation.decoding",
     "engine.generation.generate",
     "engine.generation.load",

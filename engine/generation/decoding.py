@@ -92,7 +92,7 @@ class Decoding:
     def next(self) -> list[Drawn]:
         """One more token for each row. Raises Stopped in a prompt that is still being read, and
         EngineError when the weights are not finite."""
-        with torch.inference_mode(), _evaluating(self.model):
+        with torch.inference_mode(), evaluating(self.model):
             logits_BV = self.model.logits(self._read()).float()
             own_BV = logits_BV.softmax(-1)
             chances_BV = next_token_probabilities(logits_BV, self._seen, self.params)
@@ -119,18 +119,7 @@ class Decoding:
         unread_BT = self._unread
         if self._full():
             unread_BT = self._start_anew()
-        T, at = unread_BT.shape[1], 0
-        while True:
-            size = min(PREFILL, T - at, self.cache.largest_chunk)
-            if self.cache.stream is not None:
-                # A chunk makes room for itself before it is read: small ones forget less early.
-                size = min(size, max(1, self.cache.largest_chunk // 4))
-            features_BTC = self.model.features(unread_BT[:, at : at + size], self.cache)
-            at += size
-            if at == T:
-                return features_BTC[:, -1]
-            if self._should_stop():
-                raise Stopped
+        return read(self.model, self.cache, unread_BT, self._should_stop)
 
     def _full(self) -> bool:
         return self.cache.stream is None and self.cache.n + self._unread.shape[1] > self.cache.steps
@@ -144,22 +133,7 @@ class Decoding:
         return newest_BT
 
     def _new_cache(self, length: int) -> KVCache:
-        config = self.model.config
-        steps = length + self.params.max_tokens
-        stream = None
-        if not config.windowed and steps > config.context_length:
-            steps = config.context_length
-            if config.position != "learned":
-                stream = min(self.params.sinks, config.context_length - 1)
-        return KVCache(
-            config,
-            len(self._unread),
-            steps,
-            device=self.device,
-            dtype=self.model.wte.weight.dtype,
-            padding=self._padding,
-            stream=stream,
-        )
+        return new_cache(self.model, self._padding, length, self.params, self.device)
 
     def _told(self, own_BV: Tensor, tokens_B: Tensor) -> Tensor:
         """All that comes to the host, (B, 3 + 2K): as float32, in which ids are exact up to 2^24,
@@ -184,13 +158,55 @@ class Decoding:
         return Drawn(int(token), probability, entropy, best)
 
 
+def new_cache(
+    model: GPT, padding_B: Tensor, length: int, params: SamplingParams, device: torch.device
+) -> KVCache:
+    """An empty cache for texts of `length` tokens, padding included, and `max_tokens` more: of the
+    kind that the module's docstring tells. Raises InputError for what `KVCache` cannot do."""
+    config = model.config
+    steps = length + params.max_tokens
+    stream = None
+    if not config.windowed and steps > config.context_length:
+        steps = config.context_length
+        if config.position != "learned":
+            stream = min(params.sinks, config.context_length - 1)
+    return KVCache(
+        config,
+        len(padding_B),
+        steps,
+        device=device,
+        dtype=model.wte.weight.dtype,
+        padding=padding_B,
+        stream=stream,
+    )
+
+
+def read(model: GPT, cache: KVCache, unread_BT: Tensor, should_stop: Callable[[], bool]) -> Tensor:
+    """Read `unread_BT` in chunks; what the output matrix reads after the last token: (B, C).
+
+    Raises Stopped when `should_stop` says so between two chunks.
+    """
+    T, at = unread_BT.shape[1], 0
+    while True:
+        size = min(PREFILL, T - at, cache.largest_chunk)
+        if cache.stream is not None:
+            # A chunk makes room for itself before it is read: small ones forget less early.
+            size = min(size, max(1, cache.largest_chunk // 4))
+        features_BTC = model.features(unread_BT[:, at : at + size], cache)
+        at += size
+        if at == T:
+            return features_BTC[:, -1]
+        if should_stop():
+            raise Stopped
+
+
 def row_seed(seed: int | None, row: int) -> int | None:
     """The seed of a row of a batch: generated alone with it, the row gives the same tokens."""
     return None if seed is None else (seed + row) % 2**63
 
 
 @contextmanager
-def _evaluating(model: GPT) -> Iterator[None]:
+def evaluating(model: GPT) -> Iterator[None]:
     """Dropout off inside. To look at every module costs a small model a per cent of a token, and a
     model whose root is in eval mode is so as a whole."""
     if not model.training:

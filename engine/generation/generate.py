@@ -77,7 +77,7 @@ def generate(
     taken, whatever the positions. Raises TokenizerError for text that the tokenizer has no tokens
     for, EngineError when the weights are not finite.
     """
-    ids = _prompt_ids(model, tokenizer, prompt, crop)
+    ids = prompt_ids(model, tokenizer, prompt, crop)
     decoding = Decoding(
         model, [ids], params, device=device, likeliest=alternatives, should_stop=should_stop
     )
@@ -103,7 +103,7 @@ def generate_batch(
     Texts of different lengths that outgrow the context of a model without learned positions are
     generated one after the other.
     """
-    ids = [_prompt_ids(model, tokenizer, prompt, crop) for prompt in prompts]
+    ids = [prompt_ids(model, tokenizer, prompt, crop) for prompt in prompts]
     if not ids:
         return iter(())
     if _streams_apart(model, ids, params):
@@ -127,9 +127,10 @@ def encode_prompt(tokenizer: Tokenizer, prompt: str) -> list[int]:
         return [0]
 
 
-def _prompt_ids(
-    model: GPT, tokenizer: Tokenizer, prompt: str | Sequence[int], crop: bool
+def prompt_ids(
+    model: GPT, tokenizer: Tokenizer, prompt: str | Sequence[int], crop: bool = False
 ) -> list[int]:
+    """The tokens that the model reads of `prompt`. Raises what `generate` raises at once."""
     if isinstance(prompt, str):
         ids = encode_prompt(tokenizer, prompt)
     else:
