@@ -6,6 +6,7 @@ Any text can be encoded, since every byte is a token. Text is first split by GPT
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Iterable, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -14,6 +15,7 @@ import numpy as np
 
 from engine.errors import TokenizerError
 from engine.tokenizers import train_bpe
+from engine.tokenizers.alphabet import spell
 from engine.tokenizers.base import END_OF_TEXT, Tokenizer
 from engine.tokenizers.split import GPT4, Split
 
@@ -65,6 +67,10 @@ class RankedTokenizer(Tokenizer):
     def safe_cut(self, text: str, position: int) -> int:
         return self.split.safe_cut(text, position)
 
+    @abstractmethod
+    def spelled_merges(self) -> list[str]:
+        """The merges in rank order, "left right", in GPT-2's byte alphabet."""
+
 
 class BpeTokenizer(RankedTokenizer):
     """Ids 0 to 255 are bytes, then come the merges as they were learned, then end of text."""
@@ -76,6 +82,10 @@ class BpeTokenizer(RankedTokenizer):
         tokens = [bytes([value]) for value in range(256)] + train_bpe.spell_merges(merges)
         super().__init__(tokens, split)
         self.merges = tuple(merges)
+
+    def spelled_merges(self) -> list[str]:
+        spelled = [spell(token) for token in self._table]
+        return [f"{spelled[left]} {spelled[right]}" for left, right in self.merges]
 
     @classmethod
     def train(cls, texts: Iterable[str], vocab_size: int, split: Split = GPT4) -> BpeTokenizer:

@@ -15,6 +15,7 @@ from typing import Any, ClassVar
 
 from engine.errors import TokenizerError
 from engine.lab import Lab
+from engine.tokenizers.alphabet import OTHERS, PRINTABLE, unspell
 from engine.tokenizers.bpe import RankedTokenizer
 from engine.tokenizers.split import GPT2
 
@@ -76,6 +77,9 @@ class Gpt2Tokenizer(RankedTokenizer):
         except TokenizerError as error:
             raise TokenizerError(f"'{path}' is {error.title}", error.hint) from None
 
+    def spelled_merges(self) -> list[str]:
+        return _merge_lines(self._vocab)
+
     def settings(self) -> dict[str, Any]:
         return {"vocab_bpe_sha256": SHA256}
 
@@ -111,16 +115,11 @@ def _read(path: Path) -> bytes | None:
 
 
 def _ranked_tokens(vocab: bytes) -> list[bytes]:
-    """The 50 256 tokens by rank: the bytes in GPT-2's order, then one a line of `vocab.bpe`.
+    """The 50 256 tokens by rank: the bytes in GPT-2's order, then one a line of `vocab.bpe`."""
+    tokens = [bytes([byte]) for byte in (*PRINTABLE, *OTHERS)]
+    return tokens + [unspell(line.replace(" ", "")) for line in _merge_lines(vocab)]
 
-    The file spells bytes as printable characters: those that print as Latin-1 are themselves, the
-    others were given the code points from 256 on.
-    """
-    printable = [byte for byte in range(256) if chr(byte).isprintable() and chr(byte) != " "]
-    others = [byte for byte in range(256) if byte not in printable]
-    byte_of = {chr(byte): byte for byte in printable}
-    byte_of |= {chr(256 + index): byte for index, byte in enumerate(others)}
-    tokens = [bytes([byte]) for byte in (*printable, *others)]
-    for line in vocab.decode().split("\n")[1:-1]:
-        tokens.append(bytes(byte_of[character] for character in line if character != " "))
-    return tokens
+
+def _merge_lines(vocab: bytes) -> list[str]:
+    """The merges as `vocab.bpe` writes them, its first line being a version."""
+    return vocab.decode().split("\n")[1:-1]
