@@ -1,0 +1,187 @@
+"""What becomes of a model that reads on, token by token, far beyond the context it was trained at.
+
+    python -m benchmarks.beyond_the_context --data DIR [--lab DIR]
+
+A RoPE model is trained on WikiText-2 at a short context, once as it is and once with learned sinks
+(GPT-OSS). Each then reads stretches of the validation text, 20 times the context, in three ways:
+
+    sinks   a rolling cache of the context's size that keeps the first 4 positions (StreamingLLM)
+    window  the same cache without them: the newest positions alone
+    plain   a cache that keeps everything, at positions that were never trained
+
+against the same tokens read within the trained context, in windows half a context apart. Reported:
+perplexity by position up to 3 times the context, and over the last quarter of the 20; the cache's
+bytes and the process's on the way; and how much attention the first position takes, since that is
+what the window throws away. With `--lab` the trained runs are kept, and are not trained again.
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from benchmarks import training
+from benchmarks.reading import Read, attention_mass, perplexity, read, read_within
+from benchmarks.report import machine_facts, write_result
+from engine.checkpoints import find_checkpoint
+from engine.config import Config
+from engine.device import choose_device
+from engine.generation.load import Generator, load_checkpoint
+from engine.lab import Lab
+from engine.session import Material
+
+SETTINGS: dict[str, Any] = {
+    "model.n_layer": 4,
+    "model.n_head": 4,
+    "model.n_embd": 128,
+    "model.context_length": 128,
+    "model.norm": "rmsnorm",
+    "model.position": "rope",
+    "model.mlp": "swiglu",
+    "model.bias": False,
+    "data.tokenizer": "bpe",
+    "data.vocab_size": 2048,
+    "optimizer.lr": 4e-3,
+    "train.batch_size": 16,
+    "train.max_steps": 1500,
+    "train.eval_every": 500,
+    "save.policy": "rolling",
+}
+QUICK: dict[str, Any] = {
+    "model.n_layer": 2,
+    "model.n_head": 2,
+    "model.n_embd": 32,
+    "model.context_length": 16,
+    "data.tokenizer": "char",
+    "train.batch_size": 4,
+    "train.max_steps": 30,
+    "train.eval_every": 0,
+}
+MODELS: dict[str, dict[str, Any]] = {"plain": {}, "learned-sinks": {"model.learned_sinks": True}}
+WAYS: dict[str, int | None] = {"sinks": 4, "window": 0, "plain": None}
+"""Name of a way to read -> first positions that the rolling cache keeps; None keeps everything."""
+TIMES = 20
+"""The length of a stream, in contexts."""
+SHOWN = 3
+"""Contexts over which perplexity is told by position."""
+ROWS = 32
+"""Stretches of the validation text that are read side by side."""
+
+
+def trained(lab: Lab, name: str, config: Config) -> Generator:
+    """The run called `name`, trained now unless the lab has it already."""
+    if not (lab.checkpoints / name).exists():
+        training.train(lab, config, name)
+    return load_checkpoint(find_checkpoint(lab, name), choose_device("cpu"))
+
+
+def stretches(lab: Lab, config: Config, generator: Generator, rows: int) -> Tensor:
+    """(rows, 20·context + 1) tokens: consecutive stretches of the validation text."""
+    material = Material(lab, config, lambda _: None, generator.tokenizer)
+    length = TIMES * config.model.context_length + 1
+    text = material.prepared.tokens().slice(material.train_tokens, material.prepared.n_tokens)
+    rows = min(rows, len(text) // length)
+    return torch.tensor(text[: rows * length]).view(rows, length)
+
+
+def by_position(losses: dict[str, Tensor], context: int) -> list[dict[str, float]]:
+    """Perplexity in buckets of a quarter of the context, over the first few contexts."""
+    quarter = context // 4
+    return [
+        {"from": start, "to": start + quarter}
+        | {way: perplexity(nats[:, start : start + quarter]) for way, nats in losses.items()}
+        for start in range(0, SHOWN * context, quarter)
+    ]
+
+
+def by_context(losses: dict[str, Tensor], context: int) -> list[dict[str, float]]:
+    """Perplexity of each of the stream's contexts."""
+    return [
+        {"from": start, "to": start + context}
+        | {way: perplexity(nats[:, start : start + context]) for way, nats in losses.items()}
+        for start in range(0, TIMES * context, context)
+    ]
+
+
+def last_quarter(losses: dict[str, Tensor]) -> dict[str, dict[str, float]]:
+    """Over the last quarter of the stream, each way's perplexity and what it is of that of the same
+    tokens within the context; with the standard error of that ratio over the stretches."""
+    summary = {}
+    for way, nats_RN in losses.items():
+        tail = 3 * nats_RN.shape[1] // 4
+        more_R = (nats_RN - losses["within"])[:, tail:].double().mean(1)
+        ratio = math.exp(more_R.mean().item())
+        error = ratio * more_R.std().item() / math.sqrt(len(more_R)) if len(more_R) > 1 else 0.0
+        summary[way] = {"perplexity": perplexity(nats_RN[:, tail:]), "ratio": ratio, "error": error}
+    return summary
+
+
+def memory(reads: dict[str, Read], context: int) -> dict[str, list[dict[str, int]]]:
+    """By way, what the cache and the process held after so many tokens."""
+    return {
+        way: [
+            {"contexts": tokens // context, "cache_bytes": cache, "process_bytes": process}
+            for tokens, cache, process in one.memory
+        ]
+        for way, one in reads.items()
+    }
+
+
+def measure(lab: Lab, options: argparse.Namespace) -> dict[str, Any]:
+    torch.set_num_threads(1)
+    text = training.EMBEDDED if options.quick else "wikitext-2"
+    settings = SETTINGS | (QUICK if options.quick else {})
+    settings["data.corpus"] = training.add_text(lab, text, options.data)
+    result: dict[str, Any] = {"text": text, "settings": settings, "stream": TIMES, "models": {}}
+    for name, parts in MODELS.items():
+        config = training.configure(settings | parts)
+        generator = trained(lab, name, config)
+        tokens_RN = stretches(lab, config, generator, 4 if options.quick else ROWS)
+        context = config.model.context_length
+        marks = [times * context for times in (1, 5, 10, 15, TIMES)]
+        reads = {way: read(generator.model, tokens_RN, kept, marks) for way, kept in WAYS.items()}
+        losses = {way: one.losses_RN for way, one in reads.items()}
+        losses["within"] = read_within(generator.model, tokens_RN)
+        attention = attention_mass(generator.model, tokens_RN)
+        result["models"][name] = {
+            "val_loss": generator.meta.get("val_loss"),
+            "rows": len(tokens_RN),
+            "by_position": by_position(losses, context),
+            "by_context": by_context(losses, context),
+            "last_quarter": last_quarter(losses),
+            "memory": memory(reads, context),
+            "attention": vars(attention),
+        }
+        show(name, result["models"][name])
+    return result
+
+
+def show(name: str, model: dict[str, Any]) -> None:
+    first = [mass for layer in model["attention"]["first"] for mass in layer]
+    print(
+        f"{name}: attention on the first position {sum(first) / len(first):.3f}"
+        f" (even {model['attention']['even']:.3f}), most in a head {max(first):.3f}"
+    )
+    for way, about in model["last_quarter"].items():
+        print(
+            f"  {way:8} last quarter: perplexity {about['perplexity']:.2f},"
+            f" {about['ratio']:.3f} ± {about['error']:.3f} of that within the context"
+        )
+
+
+def main(arguments: list[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    training.add_options(parser)
+    options = parser.parse_args(arguments)
+    with training.open_lab(options) as lab:
+        result = machine_facts() | measure(lab, options)
+    if not options.quick:
+        write_result("beyond-the-context", result)
+
+
+if __name__ == "__main__":
+    main()
