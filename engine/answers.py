@@ -46,8 +46,7 @@ class Answers:
             with suppress(TypeError, ValueError):
                 event = events.from_record(record)
                 if isinstance(event, events.TokenGenerated):
-                    pairs = tuple((str(text), float(share)) for text, share in event.alternatives)
-                    event = replace(event, alternatives=pairs)
+                    event = _believed(event)
                 if isinstance(event, events.TokenGenerated | events.SampleDone):
                     found += [event] if event.request == self._request else []
         return found
@@ -56,6 +55,20 @@ class Answers:
         """Take the file away: nobody else reads it."""
         with suppress(OSError):
             self._path.unlink(missing_ok=True)
+
+
+def _believed(event: events.TokenGenerated) -> events.TokenGenerated:
+    """With the types that its fields declare. Raises TypeError or ValueError for others."""
+    return replace(
+        event,
+        token=int(event.token),
+        text=str(event.text),
+        probability=float(event.probability),
+        alternatives=tuple((str(text), float(share)) for text, share in event.alternatives),
+        entropy=float(event.entropy),
+        alternative_ids=tuple(int(token) for token in event.alternative_ids),
+        cache_bytes=int(event.cache_bytes),
+    )
 
 
 class AnswerFile:

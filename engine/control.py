@@ -74,11 +74,16 @@ class SetLearningRate:
 
 @dataclass(frozen=True)
 class Sample:
-    """Generate from the weights as they are now; tokens come as events carrying `request`."""
+    """Generate from the weights as they are now; tokens come as events carrying `request`.
+
+    `continued`: tokens that follow the prompt already, as of a text from which this one branches
+    off; the last of them is the first that is given out.
+    """
 
     prompt: str
     params: SamplingParams = field(default_factory=SamplingParams)
     request: str = ""
+    continued: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -93,6 +98,7 @@ KINDS: dict[str, type[Command]] = {kind.__name__: kind for kind in get_args(Comm
 """Every command by the name that its record carries."""
 
 MAX_PROMPT = 100_000  # characters
+MAX_CONTINUED = 50_000  # tokens: with a prompt they still fit a command's file
 MAX_LINE = 200
 MAX_STEPS = 1_000_000
 _REQUEST = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
@@ -128,6 +134,7 @@ def from_record(record: Mapping[str, Any]) -> Command:
             raise InputError(f"{name}: {key} must be {what}")
     if kind is Sample:
         given["params"] = _params_from(given.get("params", {}))
+        given["continued"] = tuple(given.get("continued", ()))
     try:
         return kind(**given)
     except TypeError as error:
@@ -159,6 +166,15 @@ def _is_text(value: Any, most: int) -> bool:
 
 def _is_whole(value: Any) -> bool:
     return type(value) is int
+
+
+def _are_tokens(value: Any, most: int) -> bool:
+    """Ids of any vocabulary: whether a model has them is for the model to say."""
+    return (
+        isinstance(value, list | tuple)
+        and len(value) <= most
+        and all(_is_whole(token) and 0 <= token < 2**31 for token in value)
+    )
 
 
 def _is_number(value: Any) -> bool:
@@ -194,6 +210,10 @@ _FIELDS: dict[tuple[str, str], tuple[Callable[[Any], bool], str]] = {
     ("Sample", "request"): (
         lambda value: value == "" or (type(value) is str and is_request(value)),
         "letters, digits, dots and dashes (64 at most)",
+    ),
+    ("Sample", "continued"): (
+        lambda value: _are_tokens(value, MAX_CONTINUED),
+        f"at most {MAX_CONTINUED} token ids",
     ),
     ("CancelSample", "request"): (
         lambda value: type(value) is str and is_request(value),

@@ -154,7 +154,8 @@ class EvalDone(Event):
 
 @dataclass(frozen=True, kw_only=True)
 class TokenGenerated(Event):
-    """One token of a sample in the making. `text` may be empty inside a multi-byte character."""
+    """One token of a sample in the making: `engine.generation.generate.GeneratedToken` has the
+    meaning of each field. `text` may be empty inside a multi-byte character."""
 
     request: str
     index: int
@@ -162,6 +163,10 @@ class TokenGenerated(Event):
     text: str
     probability: float
     alternatives: tuple[tuple[str, float], ...] = ()
+    reason: str = ""
+    entropy: float = 0.0
+    alternative_ids: tuple[int, ...] = ()
+    cache_bytes: int = 0
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -297,6 +297,7 @@ class Trainer:
                 parts.tokenizer,
                 asked.prompt,
                 asked.params,
+                continued=asked.continued,
                 device=parts.device,
                 should_stop=given_up if request else steering.rest,
             ):
@@ -304,16 +305,7 @@ class Trainer:
                 count, reason = count + 1, token.reason or reason
                 pieces.append(token.text)
                 if request:
-                    self.emit(
-                        events.TokenGenerated(
-                            request=request,
-                            index=token.index,
-                            token=token.token,
-                            text=token.text,
-                            probability=token.probability,
-                            alternatives=token.alternatives,
-                        )
-                    )
+                    self.emit(events.TokenGenerated(request=request, **vars(token)))
         except EngineError as problem:  # a prompt that cannot be spelt must not end the training
             reason, error = "error", str(problem)
         except (RuntimeError, MemoryError) as problem:

@@ -33,6 +33,7 @@ HEAVY = {
     "engine.generation.generate",
     "engine.generation.load",
     "engine.generation.sampling",
+    "engine.generation.scoring",
     "engine.guard",
     "engine.keeper",
     "engine.measure",

@@ -74,6 +74,8 @@ class Decoding:
         self.model, self.params, self.device = model, params, device
         self.likeliest = min(likeliest, model.vocab_size)
         self._should_stop = should_stop
+        self.first: Sequence[int] = ()
+        """A token for each row that is taken in the first draw's place: where a text branches."""
         seeds = [row_seed(params.seed, row) for row in range(len(prompts))]
         self._generators = [new_generator(seed, device) for seed in seeds]
         longest = max(map(len, prompts))
@@ -97,6 +99,9 @@ class Decoding:
             own_BV = logits_BV.softmax(-1)
             chances_BV = next_token_probabilities(logits_BV, self._seen, self.params)
             tokens_B = sample_rows(chances_BV, self._generators)
+            if self.first:
+                tokens_B = torch.tensor(self.first, dtype=torch.long, device=self.device)
+                self.first = ()
             self._unread = tokens_B[:, None]
             context = self.model.config.context_length
             self._seen = torch.cat((self._seen, self._unread), dim=1)[:, -context:]

@@ -56,6 +56,7 @@ def generate(
     params: SamplingParams,
     *,
     device: torch.device,
+    continued: Sequence[int] = (),
     should_stop: Callable[[], bool] = lambda: False,
     alternatives: int = 5,
     crop: bool = False,
@@ -63,9 +64,11 @@ def generate(
     """Continue `prompt`, a text or its token ids, a token at a time; the last one says why it ends.
 
     An empty prompt starts from the end-of-text token, as every document of the corpus did; where
-    the tokenizer has none, from a newline, or else from id 0. How a text is kept that outgrows the
-    context is told in `engine.generation.decoding`; the repetition penalty looks at the newest
-    `context_length` tokens.
+    the tokenizer has none, from a newline, or else from id 0. `continued` are tokens that follow
+    the prompt already, as of a text from which this one branches off: the last of them is the
+    first token given out, with the probability that the model gives it. How a text is kept that
+    outgrows the context is told in `engine.generation.decoding`; the repetition penalty looks at
+    the newest `context_length` tokens.
 
     Stop strings may span tokens: a token whose text could be the beginning of one is held back
     until that is decided, and no text from the stop string on is ever yielded. `should_stop` is
@@ -77,11 +80,20 @@ def generate(
     taken, whatever the positions. Raises TokenizerError for text that the tokenizer has no tokens
     for, EngineError when the weights are not finite.
     """
-    ids = prompt_ids(model, tokenizer, prompt, crop)
+    kept, first = list(continued[:-1]), list(continued[-1:])
+    _check_ids(model, first)
+    if kept:
+        prompt = [*(encode_prompt(tokenizer, prompt) if isinstance(prompt, str) else prompt), *kept]
+    # A text that outgrew the context of learned positions has lost its beginning already.
+    outgrown = bool(kept) and model.config.position == "learned"
+    ids = prompt_ids(model, tokenizer, prompt, crop or outgrown)
     decoding = Decoding(
         model, [ids], params, device=device, likeliest=alternatives, should_stop=should_stop
     )
-    rows = _run(decoding, [_Text(tokenizer, params)], should_stop)
+    decoding.first = first
+    text = _Text(tokenizer, params)
+    text.skip(kept)
+    rows = _run(decoding, [text], should_stop)
     return (token for _, token in rows)
 
 
@@ -135,12 +147,7 @@ def prompt_ids(
         ids = encode_prompt(tokenizer, prompt)
     else:
         ids = list(prompt) or encode_prompt(tokenizer, "")
-        foreign = [number for number in ids if not 0 <= number < model.vocab_size]
-        if foreign:
-            raise InputError(
-                f"token {foreign[0]} of the prompt: the vocabulary has {model.vocab_size}",
-                f"ids lie between 0 and {model.vocab_size - 1}",
-            )
+        _check_ids(model, ids)
     context = model.config.context_length
     if crop:
         return ids[-context:]
@@ -150,6 +157,15 @@ def prompt_ids(
             "shorten it (in the shell, generate --crop keeps its newest tokens)",
         )
     return ids
+
+
+def _check_ids(model: GPT, ids: Sequence[int]) -> None:
+    foreign = [number for number in ids if not 0 <= number < model.vocab_size]
+    if foreign:
+        raise InputError(
+            f"token {foreign[0]} of the prompt: the vocabulary has {model.vocab_size}",
+            f"ids lie between 0 and {model.vocab_size - 1}",
+        )
 
 
 def _streams_apart(model: GPT, ids: Sequence[Sequence[int]], params: SamplingParams) -> bool:
@@ -213,6 +229,11 @@ class _Text:
         self._decoder = StreamDecoder(tokenizer)
         self._held = Held(params.stop)
         self._count = 0
+
+    def skip(self, tokens: Sequence[int]) -> None:
+        """These are written already: a character that they begin is ended by the next token."""
+        for token in tokens:
+            self._decoder.push(token)
 
     def push(self, drawn: Drawn, cancelled: bool, cache_bytes: int) -> list[GeneratedToken]:
         """What can be shown after this token. With `cancelled` it is the last."""

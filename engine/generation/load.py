@@ -6,8 +6,9 @@ random numbers: a console may load a checkpoint in a process that is training an
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -19,10 +20,11 @@ from engine.checkpoints import CheckpointInfo, find_checkpoint
 from engine.checkpoints.load import load_meta, load_weights
 from engine.config import Config, from_dict
 from engine.device import choose_device
-from engine.errors import CheckpointError, ConfigError, TokenizerError
+from engine.errors import CheckpointError, ConfigError, InputError, TokenizerError
 from engine.generation.default import default_reference
-from engine.generation.generate import GeneratedToken, generate
+from engine.generation.generate import GeneratedToken, encode_prompt, generate
 from engine.generation.params import SamplingParams
+from engine.generation.scoring import ScoredToken, score
 from engine.lab import Lab
 from engine.model import GPT
 from engine.tokenizers import Tokenizer
@@ -47,6 +49,7 @@ class Generator:
         params: SamplingParams,
         should_stop: Callable[[], bool] = lambda: False,
         *,
+        continued: Sequence[int] = (),
         alternatives: int = 5,
         crop: bool = False,
     ) -> Iterator[GeneratedToken]:
@@ -57,9 +60,36 @@ class Generator:
             prompt,
             params,
             device=self.device,
+            continued=continued,
             should_stop=should_stop,
             alternatives=alternatives,
             crop=crop,
+        )
+
+    def score(
+        self,
+        prompt: str,
+        tokens: Sequence[int],
+        run: Path,
+        should_stop: Callable[[], bool] = lambda: False,
+    ) -> list[ScoredToken]:
+        """What this model makes of `tokens` after `prompt`, which a model of the run in the folder
+        `run` wrote: one each; none if it was stopped. Raises InputError when the tokenizers
+        differ, since the same numbers are then other texts."""
+        digest = tokenizers.load_of_run(run).digest
+        if digest != self.tokenizer.digest:
+            raise InputError(
+                f"'{self.info.run}' and '{run.name}' have different tokenizers",
+                "only models of one tokenizer can be compared token by token",
+            )
+        prompt_ids = encode_prompt(self.tokenizer, prompt)
+        return score(
+            self.model,
+            self.tokenizer,
+            [*prompt_ids, *tokens],
+            device=self.device,
+            first=len(prompt_ids),
+            should_stop=should_stop,
         )
 
 

@@ -18,6 +18,7 @@ SCALARS = {
     "float | None": 0.5,
     "int | None": 7,
     "tuple[tuple[str, float], ...]": (("a", 0.5),),
+    "tuple[int, ...]": (1, 2),
 }
 
 
