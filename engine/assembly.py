@@ -15,7 +15,7 @@ from engine.data import Batches
 from engine.device import needs_scaler
 from engine.feed import Feed
 from engine.guard import build_guard
-from engine.keeper import Keeper
+from engine.keeper import FRESH, Keeper
 from engine.meter import Meter
 from engine.model import GPT
 from engine.objectives import Pretrain
@@ -83,7 +83,8 @@ def assemble(
     if resumed_from is not None:
         saved = keeper.restore(resumed_from)
         progress = Progress.from_dict(saved.state.get("progress"))
-        feed.restore(saved.state.get("batches", {}))
+        if not saved.state.get(FRESH):
+            feed.restore(saved.state.get("batches", {}))
     total_steps = count_steps(config, len(material.train))
     assert total_steps is not None  # the windows are counted
     parts = Parts(

@@ -28,6 +28,9 @@ from engine.progress import Progress
 OPTIMIZER = "optimizer."
 RANDOM = "rng."
 GUARD = "guard."
+FRESH = "fresh"
+"""In the state of a checkpoint that was never trained here (an imported model): nothing but the
+weights goes on, all else begins as a new run's."""
 
 
 @dataclass(frozen=True)
@@ -140,7 +143,8 @@ class Keeper:
             if name.startswith(GUARD)
         }
         self.guard.restore(guard)
-        restore_moments(self.optimizer, saved.tensors)
+        if not saved.state.get(FRESH):
+            restore_moments(self.optimizer, saved.tensors)
         set_random_states(saved.rng)
         return saved
 

@@ -25,6 +25,10 @@ from engine.runs import RunFolder, compare_configs
 
 FIXED = ("model.", "data.")
 """Fields that a resumed run keeps: with others it would be another run."""
+IMPORTED = "imported"
+"""The kind of a checkpoint that came from elsewhere and was trained on nothing here."""
+OPEN = ("data.corpus", "data.stride", "data.val_fraction")
+"""Fixed fields that such a checkpoint leaves open: what the first training of it decides."""
 
 Difference = tuple[str, Any, Any]
 """(field, value in the checkpoint, value from now on)."""
@@ -58,13 +62,13 @@ def open_resumption(
             f"'{path.name}' ships with tui-lab and cannot be resumed",
             "start a run of your own: tui-lab train",
         )
-    for key in overrides or {}:
-        if key.startswith(FIXED):
-            raise _fixed(key)
     folder = RunFolder.open(lab, path)
     try:
         skipped: list[str] = []
         info = find_checkpoint(lab, reference, skipped)
+        for key in overrides or {}:
+            if _is_fixed(key, info):
+                raise _fixed(key)
         config = override(folder.config(), overrides or {})
         differences = differences_from(info, config)
         return Resumption(folder, info, config, differences, skipped)
@@ -98,9 +102,13 @@ def differences_from(info: CheckpointInfo, config: Config) -> list[Difference]:
         before = from_dict(read_json(info.path / META)["config"], "the checkpoint")
     found = compare_configs(before, config) if before is not None else []
     for key, was, now in found:
-        if key.startswith(FIXED):
+        if _is_fixed(key, info):
             raise _fixed(key, f" (it was {was!r}, config.toml says {now!r})")
     return found
+
+
+def _is_fixed(key: str, info: CheckpointInfo) -> bool:
+    return key.startswith(FIXED) and not (info.kind == IMPORTED and key in OPEN)
 
 
 def _fixed(key: str, what: str = "") -> ConfigError:

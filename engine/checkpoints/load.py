@@ -27,7 +27,8 @@ from engine.checkpoints.tensors import (
 )
 from engine.errors import CheckpointError
 
-_TYPES = {name: dtype for dtype, name in DTYPES.items()}
+TYPES = {name: dtype for dtype, name in DTYPES.items()}
+"""Types by the name that the file format has for them."""
 
 
 class Training(NamedTuple):
@@ -83,7 +84,7 @@ def _load(path: Path, entry: dict[str, Any]) -> dict[str, Tensor]:
     data, infos = _read(path, entry)
     tensors = {}
     for info in infos:
-        dtype = _TYPES[info.dtype]
+        dtype = TYPES[info.dtype]
         part = data[info.offset : info.offset + info.bytes]
         if info.offset % dtype.itemsize:  # laid out by another program
             part = part.clone()

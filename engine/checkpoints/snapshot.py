@@ -70,6 +70,16 @@ class HostFile:
             for name, tensor in tensors.items():
                 self._views[name].copy_(tensor.detach(), non_blocking=tensor.is_cuda)
 
+    def allot(self, shapes: Mapping[str, tuple[int, ...]]) -> dict[str, Tensor]:
+        """Room for float32 tensors of these shapes, whose numbers are whatever lay there.
+
+        The caller writes into them: `fill` with the same tensors then has nothing left to copy, so
+        that a large model read from elsewhere is in memory once.
+        """
+        shaped = {name: torch.empty(shape, device="meta") for name, shape in shapes.items()}
+        self._arrange([(name, "F32", tuple(shapes[name])) for name in shapes], shaped, False)
+        return {name: self._views[name] for name in shapes}
+
     def _arrange(
         self,
         wanted: list[tuple[str, str, tuple[int, ...]]],

@@ -17,6 +17,7 @@ from tui_lab.cli import (
     corpus,
     doctor,
     evaluate,
+    exchange,
     generate,
     init,
     plan,
@@ -71,7 +72,10 @@ train.register(app)
 attach.register(app)
 generate.register(app)
 runs.register(app)
-app.add_typer(checkpoints.app, name="checkpoints", help="List, inspect, verify, delete.")
+exchange.register(checkpoints.app)
+app.add_typer(
+    checkpoints.app, name="checkpoints", help="List, inspect, verify, delete, export, import."
+)
 app.add_typer(corpus.app, name="corpus", help="List, inspect, fetch, add and prepare corpora.")
 app.add_typer(tokenizer.app, name="tokenizer", help="Train and try tokenizers.")
 evaluate.register(app)
