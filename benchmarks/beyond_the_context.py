@@ -64,6 +64,10 @@ QUICK: dict[str, Any] = {
 MODELS: dict[str, dict[str, Any]] = {"plain": {}, "learned-sinks": {"model.learned_sinks": True}}
 WAYS: dict[str, int | None] = {"sinks": 4, "window": 0, "plain": None}
 """Name of a way to read -> first positions that the rolling cache keeps; None keeps everything."""
+LIMIT = 0.10
+"""What a stream with sinks may lose against the same tokens within the context."""
+COLLAPSE = 0.5
+"""A perplexity higher by more than this share is called a collapse."""
 TIMES = 20
 """The length of a stream, in contexts."""
 SHOWN = 3
@@ -158,6 +162,20 @@ def measure(lab: Lab, options: argparse.Namespace) -> dict[str, Any]:
         }
         show(name, result["models"][name])
     return result
+
+
+def verdict(model: dict[str, Any]) -> str:
+    """Whether the sinks held and whether the window collapsed, over the last quarter."""
+    tail = model["last_quarter"]
+    sinks, window, plain = (tail[way]["ratio"] - 1 for way in WAYS)
+    held = "stays" if sinks <= LIMIT else "does not stay"
+    fell = "collapses" if window > COLLAPSE else "does not collapse"
+    lost = "collapses" if plain > COLLAPSE else "does not collapse"
+    return (
+        f"With sinks perplexity {held} within {LIMIT:.0%} of that within the context "
+        f"({sinks:+.1%}); the window without them {fell} ({window:+.1%}); reading on at untrained "
+        f"positions {lost} ({plain:+.1%})."
+    )
 
 
 def show(name: str, model: dict[str, Any]) -> None:
