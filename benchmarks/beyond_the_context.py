@@ -72,7 +72,7 @@ TIMES = 20
 """The length of a stream, in contexts."""
 SHOWN = 3
 """Contexts over which perplexity is told by position."""
-ROWS = 32
+ROWS = 16
 """Stretches of the validation text that are read side by side."""
 
 
