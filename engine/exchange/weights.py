@@ -233,7 +233,7 @@ def _gpt_oss_experts(ours: str, theirs: str) -> Iterator[Part]:
     """Stacked on both sides; theirs stored (in, out), gate and up in turn."""
 
     def interleaved(x: Tensor) -> Tensor:  # (E, 2F, …): gate then up -> gate, up, gate, up …
-        return torch.stack(x.chunk(2, dim=1), dim=2).flatten(1, 2)
+        return x.unflatten(1, (2, -1)).transpose(1, 2).flatten(1, 2)
 
     def apart(x: Tensor) -> Tensor:
         return torch.cat((x[:, ::2], x[:, 1::2]), dim=1)
