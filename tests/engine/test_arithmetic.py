@@ -6,7 +6,12 @@ import random
 
 import pytest
 
-from engine.arithmetic import count_parameters, flops_per_token, parameter_table
+from engine.arithmetic import (
+    active_parameters,
+    count_parameters,
+    flops_per_token,
+    parameter_table,
+)
 from engine.config import load_preset
 from engine.config.sections import ModelConfig
 from engine.lab import Lab, builtin_dir
@@ -52,6 +57,47 @@ def test_character_presets() -> None:
 
 def test_medium_is_gpt2_small_to_the_last_parameter() -> None:
     assert count_parameters(preset("medium"), GPT2_VOCAB) == 124_439_808
+
+
+@pytest.mark.parametrize("name", ["micro", "nano", "small", "medium"])
+def test_modern_presets_have_their_namesakes_size(name: str) -> None:
+    """Else a comparison of the two would be one of sizes; text, batch and context are equal too."""
+    lab = Lab(builtin_dir("configs").parent)
+    classic, modern = load_preset(lab, name), load_preset(lab, f"modern-{name}")
+    vocab_size = 1024 if name == "micro" else GPT2_VOCAB
+    assert count_parameters(modern.model, vocab_size) == pytest.approx(
+        count_parameters(classic.model, vocab_size), rel=0.02
+    )
+    assert modern.data == classic.data
+    for field in ("n_layer", "n_embd", "context_length", "dropout", "tie_embeddings"):
+        assert getattr(modern.model, field) == getattr(classic.model, field)
+    for field in ("batch_size", "accumulate"):
+        assert getattr(modern.train, field) == getattr(classic.train, field)
+    model = modern.model
+    parts = (model.norm, model.position, model.mlp, model.qk_norm, model.bias)
+    assert parts == ("rmsnorm", "rope", "swiglu", True, False)
+    assert 0 < model.n_kv_head < model.n_head
+
+
+@pytest.mark.parametrize(
+    ("name", "millions"), [("modern-253m", 253.1), ("lm-12gb", 123.6), ("llama-1b", 1076.1)]
+)
+def test_larger_presets_have_their_published_size(name: str, millions: float) -> None:
+    assert round(count_parameters(preset(name), GPT2_VOCAB) / 1e6, 1) == millions
+
+
+def test_llama_1b_is_the_published_network_but_for_its_vocabulary() -> None:
+    """1 235 814 400 parameters, as `transformers` counts Llama 3.2 1B."""
+    assert count_parameters(preset("llama-1b"), 128_256) == 1_235_814_400
+
+
+def test_the_mixture_does_the_dense_networks_work() -> None:
+    """Equal active parameters but for the router, or the two could not be compared."""
+    dense, mixture = preset("modern-nano"), preset("moe-nano")
+    active = active_parameters(mixture, GPT2_VOCAB)
+    router = mixture.n_layer * mixture.n_embd * mixture.n_expert
+    assert active == count_parameters(dense, GPT2_VOCAB) + router
+    assert count_parameters(mixture, GPT2_VOCAB) > 1.3 * active
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,9 @@ from engine.errors import ConfigError
 from engine.lab import Lab
 from tui_lab.cli import app
 
-PRESETS = {"nano", "small", "medium", "char", "char-cpu", "micro"}
+CLASSIC = {"nano", "small", "medium", "char", "char-cpu", "micro"}
+MODERN = {"modern-micro", "modern-nano", "modern-small", "modern-medium", "modern-253m"}
+PRESETS = CLASSIC | MODERN | {"moe-nano", "lm-12gb", "llama-1b"}
 
 
 @pytest.fixture
@@ -106,6 +108,6 @@ def test_validate_sees_what_no_single_field_can(lab: Lab, tmp_path: Path) -> Non
 def test_shipped_presets_are_sound(lab: Lab, preset: str) -> None:
     """Each has a title that fits beside its name, and a length."""
     config = load_preset(lab, preset)
-    assert 10 < len(config.title) <= 80 - len("char-cpu") - 2
+    assert 10 < len(config.title) <= 80 - max(map(len, PRESETS)) - 2
     assert config.train.max_steps or config.train.epochs
     assert config.schedule.min_lr < config.optimizer.lr
