@@ -40,6 +40,11 @@ def check_request(lab: Lab, config: Config, name: str | None = None) -> None:
     if name is not None:
         check_name(name)
     find_corpus(lab, config.data.corpus)
+    if config.data.tokenizer == "hf":
+        raise InputError(
+            "data.tokenizer = 'hf': it belongs to an imported model, and is not made for another",
+            "train the imported run on: tui-lab train --resume RUN --corpus NAME",
+        )
     check_device_name(config.train.device)
     check_writable(lab.checkpoints)
 

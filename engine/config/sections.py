@@ -181,7 +181,9 @@ class DataConfig:
 
     corpus: str = setting("python-docs", "name of a registered corpus")
     tokenizer: str = setting(
-        "bpe", "how text becomes tokens", choices=("bytes", "char", "word", "bpe", "gpt2")
+        "bpe",
+        "how text becomes tokens; hf: as an imported model does it, for its own run alone",
+        choices=("bytes", "char", "word", "bpe", "gpt2", "hf"),
     )
     vocab_size: int = setting(
         1024, "entries of a trained vocabulary (bpe, word)", unit="tokens", minimum=2

@@ -31,7 +31,7 @@ from engine.exchange.hf_folder import CONFIG, GENERATION, INDEX, WEIGHTS
 from engine.exchange.weights import Piece, pieces
 from engine.generation.load import load_tokenizer, read_config
 from engine.lab import Lab
-from engine.tokenizers import Tokenizer
+from engine.tokenizers import HfTokenizer, Tokenizer
 
 TYPES = {
     "float32": torch.float32,
@@ -188,6 +188,8 @@ def _write_facts(
     folder: Path, model: ModelConfig, family: Family, tokenizer: Tokenizer, dtype: str
 ) -> None:
     values = hf_config.to_hf(model, family, tokenizer.vocab_size, tokenizer.eot_id, dtype)
+    if isinstance(tokenizer, HfTokenizer):
+        values["bos_token_id"] = tokenizer.bos_id
     atomic.write_json(folder / CONFIG, values)
     ends = {name: values[name] for name in ("bos_token_id", "eos_token_id")}
     known = {name: token for name, token in ends.items() if token is not None}

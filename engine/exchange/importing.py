@@ -55,14 +55,13 @@ and a batch that a context of thousands leaves room for. All of it can be set wh
 
 @dataclass(frozen=True)
 class Imported:
-    """A run that is there. `unused`: ids that the model has and its tokenizer has not, left out."""
+    """A run that is there."""
 
     run: str
     path: Path
     checkpoint: Path
     class_name: str
     n_parameters: int
-    unused: int
     bytes: int
 
 
@@ -91,7 +90,7 @@ def import_hf(
     check_shapes(folder.shapes, published, vocab_size, family)
     _check_types(folder)
     tokenizer = _read_tokenizer(directory)
-    if tokenizer.vocab_size > vocab_size:
+    if tokenizer.vocab_size != vocab_size:
         raise InputError(
             f"the tokenizer has {tokenizer.vocab_size} ids, the model {vocab_size}",
             "they belong to different models",
@@ -99,7 +98,7 @@ def import_hf(
     model = _with_context(published, context_length)
     config = _config(model, tokenizer, corpus)
     memory = Memory()
-    shapes = {row: shape for row, shape, _ in parameter_table(model, tokenizer.vocab_size)}
+    shapes = {row: shape for row, shape, _ in parameter_table(model, vocab_size)}
     try:
         room = memory.model.allot(shapes)
     except (RuntimeError, MemoryError, OSError) as error:
@@ -123,8 +122,7 @@ def import_hf(
         path=run.path,
         checkpoint=checkpoint,
         class_name=family.class_name,
-        n_parameters=count_parameters(model, tokenizer.vocab_size),
-        unused=vocab_size - tokenizer.vocab_size,
+        n_parameters=count_parameters(model, vocab_size),
         bytes=size,
     )
 
@@ -222,7 +220,7 @@ def _fill(
     family: Family,
     progress: Callable[[int, int], None],
 ) -> None:
-    """Read the folder's tensors into `room`, whose rows of ids may be fewer."""
+    """Read the folder's tensors into `room`, one of ours at a time."""
     total, done = sum(stored.info.bytes for stored in folder.tensors.values()), 0
 
     def read(name: str) -> Tensor:
@@ -245,7 +243,7 @@ def _fill(
                 f"the weights '{name}' hold numbers that are not finite",
                 "the folder is damaged, or its model was",
             )
-        room[name].copy_(tensor[: room[name].shape[0]])
+        room[name].copy_(tensor)
 
 
 def read_tensor(stored: Stored) -> Tensor:

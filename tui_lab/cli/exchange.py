@@ -92,24 +92,40 @@ def _export_hf(reference: str, target: Path, dtype: str, overwrite: bool, as_jso
 def _export_gguf(reference: str, target: Path, dtype: str, overwrite: bool, as_json: bool) -> None:
     from engine.exchange.gguf import export_gguf
 
-    if target.is_dir():
-        raise InputError(f"'{target}' is a folder", "name a file: model.gguf")
-    if target.exists() and not overwrite:
+    if target.exists() and not target.is_dir() and not overwrite:
         raise InputError(
             f"'{target}' is there already: nothing was written",
             "name another file, or replace it: --overwrite",
         )
+    problems: list[str] = []
     bar = common.ProgressLine("exporting")
     try:
-        export_gguf(common.current_lab(), reference, target, dtype, bar.show)
+        done = export_gguf(
+            common.current_lab(),
+            reference,
+            target,
+            dtype=dtype,
+            progress=bar.show,
+            problems=problems,
+        )
     finally:
         bar.clear()
-    size = target.stat().st_size
+    for problem in problems:
+        common.note(f"passed over: {problem}")
     if as_json:
-        common.say_json({"path": str(target), "format": "gguf", "dtype": dtype, "bytes": size})
+        common.say_json(
+            {
+                "path": str(done.path),
+                "format": "gguf",
+                "architecture": done.architecture,
+                "pre_tokenizer": done.pre_tokenizer,
+                "dtype": done.dtype,
+                "bytes": done.bytes,
+            }
+        )
         return
-    common.say(f"{target}\tGGUF, {dtype}, {format.size(size)}")
-    common.note(f"run it: llama-cli -m '{target}'")
+    common.say(f"{done.path}\t{done.architecture}, {done.dtype}, {format.size(done.bytes)}")
+    common.note(f"run it: llama-cli -m '{done.path}'")
 
 
 def import_(
@@ -158,7 +174,6 @@ def import_(
                 "checkpoint": str(done.checkpoint),
                 "class": done.class_name,
                 "parameters": done.n_parameters,
-                "unused_ids": done.unused,
                 "bytes": done.bytes,
             }
         )
@@ -167,8 +182,6 @@ def import_(
         f"{done.run}\t{done.class_name}, {format.count(done.n_parameters)} parameters, "
         f"{format.size(done.bytes)}"
     )
-    if done.unused:
-        common.note(f"{done.unused} ids that its tokenizer does not have were left out")
     named = f"'{done.run}'" if " " in done.run else done.run
     common.note(f'talk to it:   tui-lab generate {named} -p "…"')
     common.note(f"measure it:   tui-lab evaluate {named} --corpus CORPUS")

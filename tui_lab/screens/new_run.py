@@ -130,6 +130,10 @@ class NewRunScreen(LabScreen):
             from engine.corpora import list_corpora
 
             return [entry.name for entry in list_corpora(self.lab_app.lab)]
+        if spec.key == "data.tokenizer":
+            from engine.tokenizers import KINDS
+
+            return list(KINDS)  # those that can be made for a new run
         return ["true", "false"] if spec.kind == "bool" else list(spec.choices)
 
     def on_mount(self) -> None:
