@@ -114,7 +114,9 @@ def beam_search(
     return [
         Hypothesis(
             tokens=tuple(tokens),
-            text=tokenizer.decode(tokens[:-1] if tokens[-1] == tokenizer.eot_id else tokens),
+            text=tokenizer.decode_continuation(
+                tokens[:-1] if tokens[-1] == tokenizer.eot_id else tokens
+            ),
             score=score,
             reason="eot" if tokens[-1] == tokenizer.eot_id else "length",
         )

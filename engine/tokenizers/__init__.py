@@ -1,4 +1,4 @@
-"""Text to token ids and back: five kinds behind one protocol, each saved as one checked folder.
+"""Text to token ids and back: six kinds behind one protocol, each saved as one checked folder.
 
 `build` makes a tokenizer from text, `load` reads one back, `find` takes what a person would type.
 Nothing here knows of corpora, runs' files or the model, and nothing imports torch.
@@ -15,6 +15,7 @@ from engine.tokenizers.bpe import BpeTokenizer
 from engine.tokenizers.byte import ByteTokenizer
 from engine.tokenizers.char import CharTokenizer
 from engine.tokenizers.gpt2 import Gpt2Tokenizer
+from engine.tokenizers.hf import HfTokenizer
 from engine.tokenizers.store import KINDS, UNTRAINED, find, load, load_of_run
 from engine.tokenizers.stream import StreamDecoder
 from engine.tokenizers.word import WordTokenizer
@@ -27,6 +28,7 @@ __all__ = [
     "ByteTokenizer",
     "CharTokenizer",
     "Gpt2Tokenizer",
+    "HfTokenizer",
     "StreamDecoder",
     "Tokenizer",
     "WordTokenizer",

@@ -67,6 +67,11 @@ class Tokenizer(ABC):
 
         Raises TokenizerError for an id outside the vocabulary.
         """
+        return self.decode_continuation(ids)
+
+    def decode_continuation(self, ids: Sequence[int]) -> str:
+        """What `ids` add to a text that has begun. `decode` differs where a tokenizer reads a text
+        as if a space stood before it: it takes that space off. Raises as `decode`."""
         return b"".join([self.shown_bytes(token) for token in ids]).decode("utf-8", "replace")
 
     def shown_bytes(self, token: int) -> bytes:

@@ -68,7 +68,7 @@ def _divide_runs(text: str) -> Iterator[str]:
 
 # An ASCII letter before a space or newline ends its piece in both patterns: only letters can follow
 # a letter in a piece. Nothing before it looks further.
-_AFTER_LETTER = r"(?<=[A-Za-z])(?=[ \n])"
+AFTER_LETTER = re.compile(r"(?<=[A-Za-z])(?=[ \n])")
 
 # GPT-4's rule with numbers in groups of at most two digits, as suits small vocabularies (nanochat).
 # A newline before a non-space ends its piece: `\s*[\r\n]` takes the whole run of whitespace up to
@@ -77,7 +77,7 @@ GPT4 = Split(
     "gpt4-2digits",
     r"""'(?i:[sdmt]|ll|ve|re)|[^\r\n\p{L}\p{N}]?+\p{L}++|\p{N}{1,2}+| ?[^\s\p{L}\p{N}]++[\r\n]*+"""
     r"""|\s++$|\s*[\r\n]|\s+(?!\S)|\s""",
-    re.compile(rf"{_AFTER_LETTER}|(?<=\n)(?=\S)"),
+    re.compile(rf"{AFTER_LETTER.pattern}|(?<=\n)(?=\S)"),
 )
 
 # GPT-2's rule. It splits the last character off a run of whitespace, so only a single newline
@@ -85,7 +85,7 @@ GPT4 = Split(
 GPT2 = Split(
     "gpt2",
     r"""'(?:[sdmt]|ll|ve|re)| ?\p{L}++| ?\p{N}++| ?[^\s\p{L}\p{N}]++|\s++$|\s+(?!\S)|\s""",
-    re.compile(rf"{_AFTER_LETTER}|(?<=\S\n)(?=\S)"),
+    re.compile(rf"{AFTER_LETTER.pattern}|(?<=\S\n)(?=\S)"),
 )
 
 SPLITS = {split.name: split for split in (GPT4, GPT2)}

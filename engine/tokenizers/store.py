@@ -6,6 +6,7 @@ that is wrong with one is a TokenizerError naming the file and the field.
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -19,10 +20,11 @@ from engine.tokenizers.bpe import BpeTokenizer
 from engine.tokenizers.byte import ByteTokenizer
 from engine.tokenizers.char import CharTokenizer
 from engine.tokenizers.gpt2 import SHA256, VOCAB_FILE, Gpt2Tokenizer
+from engine.tokenizers.hf import HF_FILE, MAX_BYTES, HfTokenizer
 from engine.tokenizers.split import SPLITS
 from engine.tokenizers.word import WordTokenizer
 
-KINDS = ("bytes", "char", "word", "bpe", "gpt2")
+KINDS = ("bytes", "char", "word", "bpe", "gpt2")  # that can be built; "hf" can only be imported
 UNTRAINED = ("bytes", "gpt2")  # kinds that need no text
 RUN_FOLDER = "tokenizer"
 
@@ -137,7 +139,7 @@ def _parse(content: Any, directory: Path) -> Tokenizer:
         raise _BadFieldError(f"field 'format' is {version}: this version reads {FORMAT}")
     kind = _field(content, "kind", str)
     if kind not in _PARSERS:
-        raise _BadFieldError(f"field 'kind' is {kind[:40]!r}: not one of {', '.join(KINDS)}")
+        raise _BadFieldError(f"field 'kind' is {kind[:40]!r}: not one of {', '.join(_PARSERS)}")
     tokenizer = _PARSERS[kind](content, directory)
     if _field(content, "vocab_size", int) != tokenizer.vocab_size:
         raise _BadFieldError(
@@ -213,6 +215,24 @@ def _parse_gpt2(content: Mapping[str, Any], directory: Path) -> Tokenizer:
     return Gpt2Tokenizer.from_file(beside) if beside.exists() else Gpt2Tokenizer.local()
 
 
+def _parse_hf(content: Mapping[str, Any], directory: Path) -> Tokenizer:
+    sha256, size = _field(content, "hf_sha256", str), _field(content, "vocab_size", int)
+    eos, bos = (
+        None if content.get(name) is None else _field(content, name, int) for name in ("eos", "bos")
+    )
+    path = directory / HF_FILE
+    try:
+        data = read_plain(path, MAX_BYTES)
+    except OSError as error:
+        raise TokenizerError(f"cannot read '{path}': {error.strerror}") from error
+    if hashlib.sha256(data).hexdigest() != sha256:
+        raise _BadFieldError(f"field 'hf_sha256' is not that of {HF_FILE} beside it")
+    try:
+        return HfTokenizer(data, eos, bos, size)
+    except TokenizerError as error:
+        raise TokenizerError(f"{path}: {error.title}", error.hint) from None
+
+
 def _check_utf8(name: str, text: str) -> None:
     try:
         text.encode()
@@ -226,4 +246,5 @@ _PARSERS: dict[str, Callable[[Mapping[str, Any], Path], Tokenizer]] = {
     "word": _parse_word,
     "bpe": _parse_bpe,
     "gpt2": _parse_gpt2,
+    "hf": _parse_hf,
 }

@@ -8,7 +8,7 @@ from engine.tokenizers.base import Tokenizer
 
 
 class StreamDecoder:
-    """All that `push` and the final `flush` return, joined, equals `decode` of the same tokens.
+    """All that `push` and the final `flush` return, joined, equals `decode_continuation` of them.
 
     A token may end inside a multi-byte character; its bytes wait here for the rest.
     """
