@@ -176,6 +176,7 @@ def plan(
         *_about_disk(config, drawn, disk_free),
         *_about_data(config, corpus),
         *_about_length(config, drawn),
+        *_about_experts(config),
     ]
     order = ("error", "warning", "info")
     return replace(drawn, messages=tuple(sorted(messages, key=lambda m: order.index(m.level))))
@@ -285,6 +286,20 @@ def _about_length(config: Config, drawn: Plan) -> list[Message]:
     if drawn.epochs and drawn.epochs > MANY_EPOCHS:
         title = f"the training part is seen {drawn.epochs:.0f} times: expect overfitting"
         messages.append(Message("info", title, "watch the validation loss, or use a larger corpus"))
+    return messages
+
+
+def _about_experts(config: Config) -> list[Message]:
+    model, messages = config.model, []
+    if not model.n_expert:
+        return []
+    if model.n_expert_active == 1 and model.renormalise:
+        title = "one active expert whose weight is renormalised: always 1, whatever the router says"
+        hint = "the router learns nothing of the loss: model.renormalise = false"
+        messages.append(Message("warning", title, hint))
+    if not model.balance_loss:
+        title = "model.balance_loss = 0: a few experts may come to get every token"
+        messages.append(Message("info", title, "0.01 is usual"))
     return messages
 
 

@@ -118,6 +118,8 @@ def test_what_looks_wrong_is_said() -> None:
     assert "skips 50% of the text" in titles(made(data__stride=200), "warning")
     assert "overfitting" in titles(made(train__max_steps=100_000), "info")
     assert "checkpoints take" in titles(made(disk_free=10**6), "error")
+    assert "renormalised" in titles(made(model__n_expert=4, model__n_expert_active=1), "warning")
+    assert "balance_loss" in titles(made(model__n_expert=4, model__balance_loss=0.0), "info")
 
 
 def test_a_sensible_run_is_left_in_peace() -> None:
