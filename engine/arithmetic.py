@@ -125,6 +125,9 @@ def cache_bytes_per_token(model: ModelConfig, bytes_a_number: int = 4) -> int:
     return 2 * full * model.kv_heads * model.head_width * bytes_a_number
 
 
+SINK_SPARE = 8
+"""Coordinates that a sink adds to a head: one would do, but kernels want a multiple of 8."""
+
 WRITTEN_OUT_CONTEXT = 512
 """The longest context whose (T, T) matrices are worth their memory for speed alone."""
 

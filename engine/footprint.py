@@ -7,10 +7,16 @@ needs about a tenth of room besides.
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 
-from engine.arithmetic import count_parameters, matmul_parameters, writes_attention_out
+from engine.arithmetic import (
+    SINK_SPARE,
+    count_parameters,
+    matmul_parameters,
+    writes_attention_out,
+)
 from engine.config import Config
+from engine.config.sections import ModelConfig
 
 FLOAT32 = 4
 MOMENTS = 2
@@ -23,7 +29,8 @@ class Memory:
     """Bytes on the device while training, by part. `host_saving` is host memory, not the GPU's."""
 
     weights: int
-    """4·N, and 2 more a multiplied weight for the 16-bit copies that autocast keeps in a step."""
+    """4·N, and 2 more a multiplied weight for the 16-bit copies that autocast keeps in a step; of
+    experts all are copied, busy or not."""
     gradients: int
     """4·N."""
     optimizer: int
@@ -31,7 +38,8 @@ class Memory:
     activations: int
     """What the backward pass needs of one micro-batch; see `activation_bytes`."""
     logits: int
-    """12·B·T·V: logits, log-probabilities and their gradient in float32."""
+    """12·B·T·V: logits, log-probabilities and their gradient in float32; with a soft-cap
+    2 or 4 more, for what it bent."""
     runtime: int
     host_saving: int
     """12·N: the snapshot that is written while training goes on."""
@@ -63,46 +71,153 @@ class Memory:
 def activation_bytes(config: Config, precision: str, device: str) -> int:
     """Bytes that autograd keeps of one micro-batch between forward and backward, without logits.
 
-    With C the width, a the bytes of a product's numbers (2 or 4) and m those of a dropout mask (a
-    on a CPU, 1 on a GPU), a token keeps in each block (8 + 14·a)·C: the stream before both norms in
-    float32; both norms' results, queries, keys, values, attention's result and the MLP's two
-    fourfold ones. Dropout adds 2·m·C. Attention that stores its matrix adds H·T numbers once or
-    more: written out it does, and on a CPU SDPA does as soon as it drops weights (its tiled kernel
-    cannot, and the plain one works in float32).
+    With C the width, Q and K those of all heads of queries and of keys, F the MLP's, and a the
+    bytes of a product's numbers (2 or 4), a token keeps in each block: the stream before both norms
+    in float32 and both norms' results (8·C + 2·a·C); queries, keys, values and attention's result
+    (a·(2·Q + 2·K)); the MLP's two hidden ones (2·a·F). So the classic block has (8 + 14·a)·C. What
+    the options add stands beside them below; dropout adds two masks of C.
+
+    Norms' statistics, positions' cosines and token ids are left out: some numbers a token.
     """
     model, train = config.model, config.train
-    width, heads, context = model.n_embd, model.n_head, model.context_length
-    a = FLOAT32 if precision == "float32" else 2
-    mask = a if device == "cpu" else 1
-    dropping = model.dropout > 0
+    kinds = _Kinds(config, precision, device)
+    tokens = train.batch_size * model.context_length
+    block = 2 * kinds.norm(model.n_embd) + kinds.mlp() + 2 * kinds.mask * model.n_embd
+    total = tokens * (model.n_layer * block + kinds.norm(model.n_embd))
+    total += tokens * model.n_embd * kinds.mask_of_embeddings
+    for layer in range(model.n_layer):
+        total += tokens * kinds.attention(layer) + kinds.hidden_places(layer)
+    return round(total)
 
-    block = (8 + 14 * a) * width + (2 * mask * width if dropping else 0)
-    if writes_attention_out(
-        model.attention, context, on_cpu=device == "cpu", bfloat16=precision == "bfloat16"
-    ):
-        sixteen_bit_or_dropped = a if a == 2 or dropping else 0
-        block += (FLOAT32 + sixteen_bit_or_dropped + (mask if dropping else 0)) * heads * context
-    elif dropping and device == "cpu":
-        block += 3 * FLOAT32 * heads * context + (FLOAT32 - a) * 3 * width
-    ends = (FLOAT32 + a) * width + (FLOAT32 if device == "cpu" else 1) * width * dropping
-    return train.batch_size * context * (model.n_layer * block + ends)
+
+class _Kinds:
+    """What each kind of layer keeps, in bytes a token."""
+
+    def __init__(self, config: Config, precision: str, device: str) -> None:
+        self.model = model = config.model
+        self.on_cpu = device == "cpu"
+        self.a = a = FLOAT32 if precision == "float32" else 2
+        self.dropping = model.dropout > 0
+        # On a CPU a mask of dropout has the type of what it is laid over, on a GPU it is a byte.
+        self.mask = (a if self.on_cpu else 1) * self.dropping
+        self.mask_of_embeddings = (FLOAT32 if self.on_cpu else 1) * self.dropping
+        self.written_out = writes_attention_out(
+            model.attention,
+            model.context_length,
+            on_cpu=self.on_cpu,
+            bfloat16=precision == "bfloat16",
+        )
+        self.flex = device == "cuda" and not self.dropping and model.attention in ("auto", "flex")
+
+    def norm(self, width: int) -> int:
+        """Its input in float32, and its result; on a CPU RMSNorm's input over its root too."""
+        over_root = FLOAT32 if self.model.norm == "rmsnorm" and self.on_cpu else 0
+        return (FLOAT32 + over_root + self.a) * width
+
+    def mlp(self) -> int:
+        """Between the second norm's result and the stream."""
+        model, a = self.model, self.a
+        F = model.hidden_width
+        # gelu: before and after; relu2: after ReLU and squared; swiglu: both halves, the gate after
+        # SiLU, their product; clamped: four steps on the way instead of one.
+        hidden = {"gelu": 2, "relu2": 2, "swiglu": 4, "swiglu-clamped": 7}[model.mlp] * a * F
+        if not model.n_expert:
+            return hidden
+        # Each token as often as it has experts: sent out, come back, and back in order; and the
+        # router's choice: probabilities, for the loss once more; numbers, their order and weights.
+        E, K = model.n_expert, model.n_expert_active
+        return K * (hidden + 3 * a * model.n_embd) + 2 * FLOAT32 * E + 32 * K
+
+    def attention(self, layer: int) -> float:
+        """From the qkv product to attention's result."""
+        model, a = self.model, self.a
+        H, G, D = model.n_head, model.kv_heads, model.head_width
+        Q, K = H * D, G * D
+        normed = 0
+        if model.qk_norm:
+            # Its input in float32 (in float32 that is the qkv product itself), on a CPU over its
+            # root once more.
+            normed = (FLOAT32 * self.on_cpu + (FLOAT32 if a == 2 else 0)) * (Q + K)
+            normed += FLOAT32 * (Q + 2 * K) if a == FLOAT32 else 0
+        if self.written_out:
+            return normed + self._written_out()
+        special = model.learned_sinks or self._hides(layer)
+        if model.learned_sinks and not (self.flex and special):
+            # Heads are padded, and so copies; a sink more in front of the keys, and without a mask
+            # of the queries.
+            wide, T = D + SINK_SPARE, model.context_length
+            front = (T + 1) / T
+            own = 1.0 if self._hides(layer) else front
+            kept = normed + a * (2 * own * H + 2 * front * G) * wide + a * Q + FLOAT32 * H
+        else:
+            # The values lie in the qkv product, which is kept whole: queries and keys are copies
+            # beside it once they were turned or normed.
+            kept = normed + a * (2 * Q + 2 * K) + FLOAT32 * H
+            if model.position == "rope" or model.qk_norm:
+                shared = FLOAT32 * (Q + 2 * K) if model.qk_norm and a == FLOAT32 else 0
+                kept += a * (Q + K) - shared
+        if self.dropping and self.on_cpu:
+            # Its tiled kernel cannot drop weights; the plain one works in float32, with every key
+            # beside each query that it serves.
+            kept += 3 * FLOAT32 * H * model.context_length + (FLOAT32 - a) * 3 * Q
+        return kept
+
+    def _written_out(self) -> int:
+        """Queries, keys, values beside each query that they serve, result, and (T, T) matrices."""
+        model, a = self.model, self.a
+        copied = a if a == 2 or self.dropping else 0
+        matrices = FLOAT32 + copied + (a if self.on_cpu else 1) * self.dropping
+        return 4 * a * model.n_head * model.head_width + matrices * (
+            model.n_head * model.context_length
+        )
+
+    def _hides(self, layer: int) -> bool:
+        return 0 < self.model.window_of(layer) < self.model.context_length
+
+    def hidden_places(self, layer: int) -> int:
+        """Of all windows together: the (T, T) mask of a layer with a window, where a kernel needs
+        it. Written out, attention always has one, of a byte."""
+        square = self.model.context_length**2
+        if self.written_out:
+            return square
+        return square * self.a if self._hides(layer) and not self.flex else 0
 
 
 def training_memory(config: Config, vocab_size: int, precision: str, device: str) -> Memory:
     """The memory of training `config` on a `device` of kind cpu, cuda or mps."""
     n = count_parameters(config.model, vocab_size)
-    copies = 0 if precision == "float32" else 2 * matmul_parameters(config.model, vocab_size)
+    copies = 0 if precision == "float32" else 2 * multiplied_parameters(config.model, vocab_size)
     tokens = config.train.batch_size * config.model.context_length
+    bent = 0 if not config.model.logit_softcap else FLOAT32 if precision == "float32" else 2
     return Memory(
         weights=FLOAT32 * n + copies,
         gradients=FLOAT32 * n,
         optimizer=MOMENTS * FLOAT32 * n,
         activations=activation_bytes(config, precision, device),
-        logits=3 * FLOAT32 * tokens * vocab_size,
+        logits=(3 * FLOAT32 + bent) * tokens * vocab_size,
         runtime=RUNTIME[device],
         host_saving=0 if config.save.policy == "none" else checkpoint_bytes(n),
         on_host=device != "cuda",
     )
+
+
+def multiplied_parameters(model: ModelConfig, vocab_size: int) -> int:
+    """Weights that some token is multiplied with: of experts all, not the active ones alone."""
+    everyone = replace(model, n_expert_active=max(1, model.n_expert))
+    return matmul_parameters(everyone, vocab_size)
+
+
+def cache_bytes(model: ModelConfig, bytes_a_number: int) -> int:
+    """The KV cache of one text as long as the context: 2·G·D numbers a place in each layer.
+
+    A layer with a window keeps its window and the first `sink_tokens`, the others all places.
+    """
+    places = 0
+    for layer in range(model.n_layer):
+        window = model.window_of(layer)
+        kept = window + model.sink_tokens if window else model.context_length
+        places += min(kept, model.context_length)
+    return 2 * model.kv_heads * model.head_width * places * bytes_a_number
 
 
 def checkpoint_bytes(n_parameters: int) -> int:

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from engine.arithmetic import writes_attention_out
+from engine.arithmetic import SINK_SPARE, writes_attention_out
 from engine.errors import ConfigError
 
 
@@ -129,11 +129,7 @@ def fused_attention(
     )
     if sinks_H is None:
         return y_BHTD
-    return y_BHTD[:, :, 1 if causal else 0 :, : v_BGSD.shape[-1] - SPARE]
-
-
-SPARE = 8
-"""Coordinates that a sink adds to a head: one would do, but kernels want a multiple of 8."""
+    return y_BHTD[:, :, 1 if causal else 0 :, : v_BGSD.shape[-1] - SINK_SPARE]
 
 
 def _with_sink(
@@ -153,9 +149,13 @@ def _with_sink(
     """
     B, H, _, D = q_BHTD.shape
     own_H = (sinks_H / scale).to(q_BHTD.dtype)
-    mark_H = functional.pad(own_H[:, None], (0, SPARE - 1))  # on the query: heads may share a key
-    q_BHTD = torch.cat((q_BHTD, mark_H[None, :, None].expand(B, H, q_BHTD.shape[2], SPARE)), -1)
-    k_BGSD, v_BGSD = (functional.pad(x, (0, SPARE, 1, 0)) for x in (k_BGSD, v_BGSD))
+    mark_H = functional.pad(
+        own_H[:, None], (0, SINK_SPARE - 1)
+    )  # on the query: heads may share a key
+    q_BHTD = torch.cat(
+        (q_BHTD, mark_H[None, :, None].expand(B, H, q_BHTD.shape[2], SINK_SPARE)), -1
+    )
+    k_BGSD, v_BGSD = (functional.pad(x, (0, SINK_SPARE, 1, 0)) for x in (k_BGSD, v_BGSD))
     first = torch.zeros(k_BGSD.shape[2:], dtype=k_BGSD.dtype, device=k_BGSD.device)
     first[0, D] = 1
     k_BGSD = k_BGSD + first

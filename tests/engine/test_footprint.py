@@ -7,12 +7,20 @@ from dataclasses import replace
 import pytest
 import torch
 
-from engine.arithmetic import matmul_parameters
 from engine.config import Config
 from engine.config.sections import ModelConfig, SaveConfig, TrainConfig
 from engine.device import autocast
-from engine.footprint import activation_bytes, checkpoint_bytes, disk_bytes, training_memory
+from engine.footprint import (
+    activation_bytes,
+    cache_bytes,
+    checkpoint_bytes,
+    disk_bytes,
+    multiplied_parameters,
+    training_memory,
+)
 from engine.model import GPT
+from engine.model.cache import KVCache
+from tests.engine.model.shapes import draw_config
 
 CPU = torch.device("cpu")
 VOCAB = 64
@@ -36,7 +44,8 @@ def kept_by_autograd(config: Config, precision: str) -> int:
             kept[pointer] = tensor
         return tensor
 
-    tokens = torch.zeros(6, config.model.context_length, dtype=torch.long)
+    generator = torch.Generator().manual_seed(0)
+    tokens = torch.randint(VOCAB, (6, config.model.context_length), generator=generator)
     hooks = torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor)
     with hooks, autocast(CPU, precision):
         model(tokens)
@@ -53,8 +62,51 @@ def test_activations_are_what_autograd_keeps(
     config = small(attention=attention, dropout=dropout)
     measured = kept_by_autograd(config, precision)
     if precision == "bfloat16":
-        measured -= 2 * matmul_parameters(config.model, VOCAB)  # counted with the weights
+        measured -= 2 * multiplied_parameters(config.model, VOCAB)  # counted with the weights
     assert activation_bytes(config, precision, "cpu") == pytest.approx(measured, rel=0.03)
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+@pytest.mark.parametrize(("dropout", "tolerance"), [(0.0, 0.03), (0.1, 0.1)])
+def test_every_option_is_counted(dropout: float, tolerance: float, precision: str) -> None:
+    """Forty networks of the whole family, at widths and contexts where no part is negligible.
+
+    A single head that is written out is left out: its tensors need no copies, which the formula
+    does not follow. The soft-cap belongs to the logits.
+    """
+    tried = 0
+    for seed in range(60):
+        attention = ("auto", "sdpa", "reference")[seed % 3]
+        fixed = {"n_embd": 192, "logit_softcap": 0.0, "dropout": dropout}
+        model = draw_config(seed, **fixed, attention=attention)
+        if model.n_head == 1 and attention != "sdpa":
+            continue
+        tried += 1
+        config = Config(model=model, train=TrainConfig(batch_size=6, max_steps=1))
+        measured = kept_by_autograd(config, precision)
+        if precision == "bfloat16":
+            measured -= 2 * multiplied_parameters(model, VOCAB)
+        said = activation_bytes(config, precision, "cpu")
+        assert said == pytest.approx(measured, rel=tolerance), (seed, model)
+    assert tried >= 40
+
+
+def test_the_caches_memory_is_the_caches() -> None:
+    """Grouped heads once, windows and their sinks alone, whatever the shape."""
+    for seed in range(40):
+        model = draw_config(seed)
+        cache = KVCache(model, 1, model.context_length, device=CPU)
+        assert cache_bytes(model, 4) == cache.bytes, model
+
+
+def test_all_experts_are_held_and_copied() -> None:
+    """Idle ones too: weights, gradients and moments do not know who is busy."""
+    dense = small(mlp="swiglu", bias=False)
+    mixed = small(mlp="swiglu", bias=False, n_expert=8, n_expert_active=1)
+    a, b = (training_memory(config, VOCAB, "bfloat16", "cuda") for config in (dense, mixed))
+    more = 7 * 3 * (3 * 64 * dense.model.hidden_width) + 3 * 64 * 8
+    assert b.optimizer - a.optimizer == 8 * more
+    assert b.weights - a.weights == 6 * more
 
 
 def test_parts_add_up_and_follow_the_shape() -> None:
