@@ -1,11 +1,15 @@
-"""`tui-lab generate`: text from a checkpoint, once or in conversation."""
+"""`tui-lab generate`: text from a checkpoint or from all of a run, once or in conversation.
+
+Knows the options and which of them go together; what is done with them is told beside (`prompts`,
+`samples`, `across`, `talk`).
+"""
 
 from __future__ import annotations
 
 import os
 import secrets
 import sys
-import time
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -14,16 +18,13 @@ import typer
 
 from engine.errors import InputError
 from engine.generation.params import SamplingParams
-from tui_lab.cli.common import current_lab, note, on_terminal, say_json
+from tui_lab.cli.common import current_lab, note, on_terminal
+from tui_lab.cli.prompts import read_prompts
+from tui_lab.cli.samples import SEPARATOR, Stopwatch, deliver, sample, search, show
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from engine.generation.generate import GeneratedToken
+    from engine.generation.beam import Beams
     from engine.generation.load import Generator
-
-SEPARATOR = "---"
-"""A line of its own between the samples of `--count`."""
 
 SMALL_MODEL = 5_000_000
 """Parameters below which one thread generates as fast as two."""
@@ -42,12 +43,23 @@ def generate(
             show_default=False,
         ),
     ] = "",
+    run: Annotated[
+        str, typer.Option("--run", help="The same as CHECKPOINT.", show_default=False)
+    ] = "",
+    every: Annotated[
+        bool, typer.Option("--all", help="From every checkpoint of the run: a table, oldest first.")
+    ] = False,
     prompt: Annotated[
-        str | None, typer.Option("--prompt", "-p", help="The text to continue.")
+        list[str] | None,
+        typer.Option("--prompt", "-p", help="The text to continue (repeatable: all at once)."),
     ] = None,
     file: Annotated[
         Path | None,
         typer.Option(help="Read the prompt from a file (one final newline is dropped)."),
+    ] = None,
+    prompts_file: Annotated[
+        Path | None,
+        typer.Option(help='A prompt a line; a .jsonl file: "text" or {"prompt": "text"} a line.'),
     ] = None,
     temperature: Annotated[float, typer.Option(help="0 is greedy.")] = 0.8,
     top_k: Annotated[int, typer.Option(help="Keep the k likeliest tokens; 0: off.")] = 0,
@@ -63,6 +75,16 @@ def generate(
     stop: Annotated[
         list[str] | None, typer.Option(help="End before this text (repeatable).")
     ] = None,
+    sinks: Annotated[
+        int,
+        typer.Option(help="First tokens kept of a text that outgrows the context (RoPE or none)."),
+    ] = 4,
+    beams: Annotated[
+        int, typer.Option(min=0, help="Beam search with this many, instead of sampling; 0: off.")
+    ] = 0,
+    length_penalty: Annotated[
+        float, typer.Option(help="Of beams: 0 compares sums, 1 means; more favours long texts.")
+    ] = 1.0,
     count: Annotated[
         int, typer.Option(min=1, help="Samples, with seeds one apart, divided by lines of ---.")
     ] = 1,
@@ -74,10 +96,24 @@ def generate(
         typer.Option("--echo/--no-echo", help="Show the prompt too (default: on a terminal only)."),
     ] = None,
     out: Annotated[
-        Path | None, typer.Option(help="Write the text to a file, whole or not at all.")
+        Path | None,
+        typer.Option(
+            "--out",
+            "--output",
+            help="Write to a file, whole or not at all; with --all a new .md, .csv or .jsonl.",
+        ),
     ] = None,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Replace the file that --all writes.")
+    ] = False,
     json: Annotated[
         bool, typer.Option("--json", help="One object a sample: text, tokens, probabilities.")
+    ] = False,
+    alternatives: Annotated[
+        int, typer.Option(min=0, max=1000, help="Likeliest tokens told with each, with --json.")
+    ] = 5,
+    stats: Annotated[
+        bool, typer.Option("--stats", "-v", help="Tokens/s, first token, cache memory, on stderr.")
     ] = False,
     device: Annotated[str, typer.Option(help="auto, cuda, cuda:1, mps or cpu.")] = "auto",
     threads: Annotated[
@@ -102,55 +138,87 @@ def generate(
         max_tokens=max_tokens,
         seed=seed,
         stop=tuple(stop or ()),
+        sinks=sinks,
     )
-    text = _read_prompt(prompt, file)
+    if run and checkpoint:
+        raise InputError(f"'{checkpoint}' and --run '{run}' are both given", "choose one of them")
+    reference = run or checkpoint
+    _check_together(every, beams, count, json=json, out=out)
+    prompts = read_prompts(prompt or (), file, prompts_file)
     if out is not None:
         _check_writable(out)
-    if text is None and (json or out is not None or count > 1):
+    if prompts is None and (json or out is not None or count > 1 or every or beams):
         raise InputError("no prompt", "pass --prompt TEXT, --file FILE, or pipe one in")
-    generator = _load(checkpoint, device)
+    if prompts is not None and seed is None:
+        params = replace(params, seed=secrets.randbits(31))
+    if every:
+        from tui_lab.cli.across import check_file, checkpoints_of, sample_all
+
+        if out is not None:
+            check_file(out, overwrite)
+        _check_device(device)
+        found = checkpoints_of(current_lab(), reference)
+        sample_all(
+            found,
+            prompts or (),
+            params,
+            device=device,
+            crop=crop,
+            json=json,
+            output=out,
+            loaded=lambda generator: _set_threads(generator, threads),
+        )
+        return
+    settings = _beams(beams, params, length_penalty) if beams else None
+    generator = _load(reference, device)
     _set_threads(generator, threads)
-    if text is None:
+    if prompts is None:
         from tui_lab.cli.talk import talk
 
         talk(generator, params, crop=crop)
         return
     if crop:
-        _note_crop(generator, text)
+        _note_crop(generator, prompts)
     echo = on_terminal() and out is None if echo is None else echo
-    params = params if seed is not None else replace(params, seed=secrets.randbits(31))
     try:
-        if out is not None or json:
-            samples = [_sample(generator, text, each, crop) for each in _seeds(params, count)]
-            _deliver(samples, echo=echo, out=out, json=json)
-        else:
-            for number, each in enumerate(_seeds(params, count)):
+        if len(prompts) == 1 and not (beams or json or out is not None):
+            for number, each in enumerate(_seeds(params, count, 1)):
                 if number:
                     sys.stdout.write(f"{SEPARATOR}\n")
-                _stream(generator, text, each, crop=crop, echo=echo)
+                _stream(generator, prompts[0], each, crop=crop, echo=echo, stats=stats)
+            return
+        samples = (
+            search(generator, prompts, settings, crop=crop, stats=stats)
+            if settings is not None
+            else _samples(
+                generator, prompts, params, count, crop=crop, alternatives=alternatives, stats=stats
+            )
+        )
+        if out is not None:
+            deliver(list(samples), echo=echo, out=out, json=json)
+        else:
+            for number, one in enumerate(samples):
+                show(one, number=number, echo=echo, json=json)
     except KeyboardInterrupt:
         note("\ninterrupted" + (": nothing was written" if out is not None else ""))
         raise typer.Exit(130) from None
 
 
-def _read_prompt(prompt: str | None, file: Path | None) -> str | None:
-    """The prompt from wherever it comes; None: ask for one."""
-    if prompt is not None and file is not None:
-        raise InputError("--prompt and --file are both given", "choose one of them")
-    if prompt is not None:
-        return prompt
-    if file is None and sys.stdin.isatty():
-        return None
-    name = "standard input" if file is None else f"'{file}'"
-    try:
-        data = sys.stdin.buffer.read() if file is None else file.read_bytes()
-        return data.decode("utf-8").removesuffix("\n").removesuffix("\r")
-    except OSError as error:
-        raise InputError(f"cannot read the prompt from {name}: {error.strerror}") from None
-    except UnicodeDecodeError as error:
-        raise InputError(
-            f"the prompt in {name} is not UTF-8 text (byte {error.start})", "convert it to UTF-8"
-        ) from None
+def _check_together(every: bool, beams: int, count: int, *, json: bool, out: Path | None) -> None:
+    """Refuse options that exclude each other. Raises InputError."""
+    if every and beams:
+        raise InputError("--all and --beams are both given", "choose one of them")
+    for name, there in (("--all", every), ("--beams", bool(beams))):
+        if there and count > 1:
+            raise InputError(f"--count {count} does not go with {name}", "leave one of them out")
+    if every and json and out is not None:
+        raise InputError("--all --json writes to stdout", "for a file name it .jsonl: --output")
+
+
+def _beams(beams: int, params: SamplingParams, length_penalty: float) -> Beams:
+    from engine.generation.beam import Beams
+
+    return Beams(beams, params.max_tokens, length_penalty, sinks=params.sinks)
 
 
 def _check_writable(out: Path) -> None:
@@ -164,13 +232,19 @@ def _check_writable(out: Path) -> None:
         raise InputError(f"--out '{out}': no permission to write in '{folder}'")
 
 
+def _check_device(device: str) -> None:
+    from engine.device import check_device_name
+
+    check_device_name(device)
+
+
 def _load(reference: str, device: str) -> Generator:
     """The generator to talk to; what was named wrongly is refused before torch loads."""
     from engine.checkpoints import find_checkpoint
-    from engine.device import check_device_name, choose_device
+    from engine.device import choose_device
     from engine.generation.default import default_reference
 
-    check_device_name(device)
+    _check_device(device)
     lab, problems = current_lab(), []
     info = find_checkpoint(lab, reference or default_reference(lab), problems)
     for problem in problems:
@@ -193,19 +267,44 @@ def _set_threads(generator: Generator, threads: int) -> None:
         torch.set_num_threads(threads or 1)
 
 
-def _note_crop(generator: Generator, text: str) -> None:
-    length, context = len(generator.tokenizer.encode(text)), generator.config.model.context_length
-    if length > context:
-        note(f"the prompt's oldest {length - context} of {length} tokens are left out (--crop)")
+def _note_crop(generator: Generator, prompts: Sequence[str]) -> None:
+    context = generator.config.model.context_length
+    for prompt in prompts:
+        length = len(generator.tokenizer.encode(prompt))
+        if length > context:
+            note(f"the prompt's oldest {length - context} of {length} tokens are left out (--crop)")
 
 
-def _seeds(params: SamplingParams, count: int) -> Iterator[SamplingParams]:
+def _seeds(params: SamplingParams, count: int, apart: int) -> Iterator[SamplingParams]:
     for number in range(count):
-        yield replace(params, seed=((params.seed or 0) + number) % 2**63)
+        yield replace(params, seed=((params.seed or 0) + number * apart) % 2**63)
+
+
+def _samples(
+    generator: Generator,
+    prompts: Sequence[str],
+    params: SamplingParams,
+    count: int,
+    *,
+    crop: bool,
+    alternatives: int,
+    stats: bool,
+) -> Iterator[dict[str, Any]]:
+    """`count` rounds over all prompts: no two texts share a seed."""
+    for each in _seeds(params, count, len(prompts)):
+        yield from sample(
+            generator, prompts, each, crop=crop, alternatives=alternatives, stats=stats
+        )
 
 
 def _stream(
-    generator: Generator, prompt: str, params: SamplingParams, *, crop: bool, echo: bool
+    generator: Generator,
+    prompt: str,
+    params: SamplingParams,
+    *,
+    crop: bool,
+    echo: bool,
+    stats: bool,
 ) -> None:
     """Token by token to stdout, as it comes."""
     from tui_lab.cli.paint import Painter
@@ -213,54 +312,10 @@ def _stream(
     painter = Painter()
     if echo:
         painter.prompt(prompt)
+    watch = Stopwatch()
     for token in generator.stream(prompt, params, alternatives=0, crop=crop):
+        watch.count(token)
         painter.token(token.text, token.probability)
     painter.end()
-
-
-def _sample(
-    generator: Generator, prompt: str, params: SamplingParams, crop: bool
-) -> dict[str, Any]:
-    """One sample as the object that `--json` prints."""
-    started = time.perf_counter()
-    tokens: list[GeneratedToken] = list(generator.stream(prompt, params, crop=crop))
-    return {
-        "run": generator.info.run,
-        "step": generator.info.step,
-        "prompt": prompt,
-        "text": "".join(token.text for token in tokens),
-        "reason": tokens[-1].reason,
-        "seed": params.seed,
-        "seconds": round(time.perf_counter() - started, 4),
-        "tokens": [
-            {
-                "token": token.token,
-                "text": token.text,
-                "probability": token.probability,
-                "alternatives": [list(pair) for pair in token.alternatives],
-            }
-            for token in tokens
-        ],
-    }
-
-
-def _deliver(samples: list[dict[str, Any]], *, echo: bool, out: Path | None, json: bool) -> None:
-    """Samples that are done: as JSON lines or plain text, to stdout or to a file."""
-    if out is None:
-        for sample in samples:
-            say_json(sample)
-        return
-    from engine.atomic import write_text
-
-    if json:
-        from json import dumps
-
-        text = "".join(dumps(sample, ensure_ascii=False) + "\n" for sample in samples)
-    else:
-        texts = [(sample["prompt"] if echo else "") + sample["text"] for sample in samples]
-        text = f"\n{SEPARATOR}\n".join(texts) + "\n"
-    try:
-        write_text(out, text)
-    except OSError as error:
-        raise InputError(f"cannot write '{out}': {error.strerror}") from error
-    note(f"wrote {sum(len(sample['tokens']) for sample in samples)} tokens to '{out}'")
+    if stats:
+        note(watch.told())

@@ -33,6 +33,9 @@ class Painter:
     def token(self, text: str, probability: float) -> None:
         self._write(text, colour(probability))
 
+    def plain(self, text: str) -> None:
+        self._write(text, None)
+
     def end(self) -> None:
         """Leave the cursor at the start of a line."""
         if self._last != "\n":
