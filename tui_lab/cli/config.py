@@ -22,7 +22,7 @@ from engine.config.load import parse_assignments
 from engine.errors import ConfigError
 from engine.toml import read_toml
 from tui_lab import format
-from tui_lab.cli.common import current_lab, note, on_terminal, say, say_json, table
+from tui_lab.cli.common import console, current_lab, note, on_terminal, say, say_json, table
 
 app = typer.Typer(no_args_is_help=True)
 
@@ -36,7 +36,11 @@ def group() -> None:
 def list_(
     json: Annotated[bool, typer.Option("--json", help="One JSON object a line.")] = False,
 ) -> None:
-    """List the presets: shape (layers × heads × width), parameters, cost. A lab's own have a *."""
+    """List the presets: shape (layers × heads × width), parameters, cost. A lab's own have a *.
+
+    Active parameters are those that a token goes through, where there are experts. Memory is that
+    of training on a GPU, in the preset's precision (bfloat16 where it leaves the choice).
+    """
     lab = current_lab()
     rows = []
     for preset in list_presets(lab):
@@ -53,43 +57,68 @@ def list_(
 
 
 def _describe(config: Config) -> dict[str, Any]:
-    from engine.arithmetic import count_parameters, flops_per_token
+    from engine.arithmetic import active_parameters, count_parameters, flops_per_token
+    from engine.footprint import training_memory
     from engine.survey import VOCABULARY
 
     model, data = config.model, config.data
     vocab_size = VOCABULARY.get(data.tokenizer, data.vocab_size)
+    chosen = config.train.precision
+    precision = "bfloat16" if chosen == "auto" else chosen
+    memory = training_memory(config, vocab_size, precision, "cuda")
     return {
         "title": config.title,
         "n_layer": model.n_layer,
         "n_head": model.n_head,
         "n_embd": model.n_embd,
         "context_length": model.context_length,
+        "n_kv_head": model.kv_heads,
+        "n_hidden": model.hidden_width,
+        "n_expert": model.n_expert,
+        "n_expert_active": model.n_expert_active if model.n_expert else 0,
+        "norm": model.norm,
+        "position": model.position,
+        "mlp": model.mlp,
         "corpus": data.corpus,
         "tokenizer": data.tokenizer,
         "vocab_size": vocab_size,
         "parameters": count_parameters(model, vocab_size),
+        "active_parameters": active_parameters(model, vocab_size),
         "flops_per_token": flops_per_token(model, vocab_size),
+        "precision": precision,
+        "training_memory": memory.total,
+        "training_memory_parts": dict(memory.parts()),
     }
 
 
+WIDE = 120
+"""Columns of a terminal that has room for context, parts and tokenizer too."""
+
+
 def _draw_list(presets: list[dict[str, Any]], mark_own: bool) -> None:
-    """A table; on a terminal, which may be 80 columns wide, the words follow below it."""
-    headers = ["preset", "shape", "context", "tokenizer", "parameters", "FLOPs/token"]
-    words = ["corpus", "title"]
+    """A table that fits 80 columns, with the words below it; wide ones and pipes have more."""
+    headers = ["preset", "shape", "parameters", "active", "FLOPs/token", "memory"]
+    more, words = ["context", "parts", "tokenizer"], ["corpus", "title"]
     rows = []
     for preset in presets:
         name = preset["name"] + ("*" if preset["own"] and mark_own else "")
         if "error" in preset:
-            rows.append([name, *["–"] * (len(headers) - 1), "", preset["error"]])
+            dashes = ["–"] * (len(headers) + len(more) - 1)
+            rows.append([name, *dashes, "", preset["error"]])
             continue
         shape = "×".join(str(preset[key]) for key in ("n_layer", "n_head", "n_embd"))
-        costs = [format.count(preset[key]) for key in ("parameters", "flops_per_token")]
-        where = [preset["context_length"], preset["tokenizer"]]
-        rows.append([name, shape, *where, *costs, preset["corpus"], preset["title"]])
+        active = preset["active_parameters"] if preset["n_expert"] else preset["parameters"]
+        costs = [preset["parameters"], active, preset["flops_per_token"]]
+        figures = [*map(format.count, costs), format.size(preset["training_memory"])]
+        norm = preset["norm"].removesuffix("norm")
+        parts = "+".join((norm, preset["position"], preset["mlp"]))
+        where = [preset["context_length"], parts, preset["tokenizer"]]
+        rows.append([name, shape, *figures, *where, preset["corpus"], preset["title"]])
     if not on_terminal():
-        table([*headers, *words], rows)
+        table([*headers, *more, *words], rows)
         return
-    table(headers, [row[: len(headers)] for row in rows], right=(2, 4, 5))
+    shown = [*headers, *more] if console().width >= WIDE else headers
+    table(shown, [row[: len(shown)] for row in rows], right=(2, 3, 4, 5, 6))
     width = max(len(row[0]) for row in rows)
     for row in rows:
         say(f"{row[0]:{width}}  {row[-1]}")

@@ -39,6 +39,36 @@ def test_list_tells_the_shipped_presets_with_their_cost(lab: Lab) -> None:
     assert not any(record["own"] for record in records)
 
 
+def test_list_tells_active_parameters_and_the_memory_of_training(lab: Lab) -> None:
+    """Experts: more parameters than a token goes through; all others: the same."""
+    records = map(json.loads, call(lab, "config", "list", "--json").stdout.splitlines())
+    found = {record["name"]: record for record in records}
+    experts = {name for name, one in found.items() if one["n_expert"]}
+    assert "moe-nano" in experts
+    for name, one in found.items():
+        fewer = one["active_parameters"] < one["parameters"]
+        assert fewer == (name in experts)
+        assert one["training_memory"] == sum(one["training_memory_parts"].values())
+        assert one["training_memory"] > 16 * one["parameters"]  # weights, gradients, moments
+
+
+@pytest.mark.parametrize("columns", [80, 120])
+def test_the_list_fits_the_terminal_with_no_name_broken(lab: Lab, columns, monkeypatch) -> None:
+    """Every shipped preset on one line of its own; a wide terminal is told more."""
+    from tui_lab.cli import common
+    from tui_lab.cli import config as module
+
+    monkeypatch.setenv("COLUMNS", str(columns))
+    monkeypatch.setattr(common, "on_terminal", lambda: True)
+    monkeypatch.setattr(module, "on_terminal", lambda: True)
+    lines = [line.strip() for line in call(lab, "config", "list").stdout.splitlines()]
+    assert max(map(len, lines)) <= columns
+    table = lines[: lines.index("", 3)]
+    assert {line.split()[0] for line in table if line} >= PRESETS
+    assert all(len(line.split()) > 6 for line in table[3:])  # no cell goes on in a second line
+    assert any("rms+rope+swiglu" in line for line in table) == (columns == 120)
+
+
 def test_piped_list_is_tab_separated_with_a_header(lab: Lab) -> None:
     header, *rows = call(lab, "config", "list").stdout.splitlines()
     columns = header.split("\t")
