@@ -23,7 +23,9 @@ from engine.device import choose_device
 from engine.errors import CheckpointError, ConfigError, InputError, TokenizerError
 from engine.generation.default import default_reference
 from engine.generation.generate import GeneratedToken, encode_prompt, generate
+from engine.generation.layout import lay_out
 from engine.generation.params import SamplingParams
+from engine.generation.quantised import check_kind, quantise_linear
 from engine.generation.scoring import ScoredToken, score
 from engine.lab import Lab
 from engine.model import GPT
@@ -94,17 +96,34 @@ class Generator:
 
 
 def load_generator(
-    lab: Lab, reference: str = "", device: str = "auto", problems: list[str] | None = None
+    lab: Lab,
+    reference: str = "",
+    device: str = "auto",
+    problems: list[str] | None = None,
+    quantise: str = "",
 ) -> Generator:
     """The checkpoint that `reference` means (`run`, `run@best`, `run@500`, a path), in eval mode.
 
     An empty reference takes the newest checkpoint of the lab, or else a shipped one. Broken
-    checkpoints that were passed over are named in `problems`. Raises CheckpointError, also for an
-    absent or foreign tokenizer, and DeviceError.
+    checkpoints that were passed over are named in `problems`. `quantise`: "int8", or "" for the
+    weights as they are. Raises CheckpointError, also for an absent or foreign tokenizer,
+    DeviceError, and InputError for a kind of quantisation that is not known.
     """
     chosen = choose_device(device)
     info = find_checkpoint(lab, reference or default_reference(lab), problems)
-    return load_checkpoint(info, chosen)
+    return load_to_generate(info, chosen, quantise)
+
+
+def load_to_generate(info: CheckpointInfo, device: torch.device, quantise: str = "") -> Generator:
+    """As `load_checkpoint`, with weights stored for reading one token at a time, or quantised: the
+    numbers differ from the checkpoint's own by rounding. Raises InputError for an unknown kind."""
+    check_kind(quantise)
+    generator = load_checkpoint(info, device)
+    if quantise:
+        quantise_linear(generator.model)
+    else:
+        lay_out(generator.model)
+    return generator
 
 
 def load_checkpoint(info: CheckpointInfo, device: torch.device) -> Generator:

@@ -13,7 +13,7 @@ import torch
 from engine import tokenizers
 from engine.checkpoints import find_checkpoint
 from engine.checkpoints.load import load_weights
-from engine.errors import CheckpointError, DeviceError, TokenizerError
+from engine.errors import CheckpointError, DeviceError, InputError, TokenizerError
 from engine.generation.default import default_reference
 from engine.generation.load import load_generator
 from engine.generation.params import SamplingParams
@@ -49,6 +49,17 @@ def test_the_loaded_model_has_the_saved_weights_and_speaks(trained: Lab) -> None
     assert generator.config.model.context_length == CONTEXT
     again = list(generator.stream("the ", SamplingParams(max_tokens=40, seed=1)))
     assert tokens == again
+
+
+def test_a_checkpoint_speaks_in_eight_bits(trained: Lab) -> None:
+    """Nearly as it does in floats; an unknown kind is refused before anything is loaded."""
+    plain, small = (load_generator(trained, "tiny", "cpu", quantise=q) for q in ("", "int8"))
+    params = SamplingParams(temperature=0.0, max_tokens=20)
+    first, of_small = (next(iter(g.stream("the ", params))) for g in (plain, small))
+    assert of_small.probability == pytest.approx(first.probability, abs=0.05)
+    assert len(list(small.stream("the ", params))) == 20
+    with pytest.raises(InputError, match="int3"):
+        load_generator(trained, "tiny", "cpu", quantise="int3")
 
 
 def test_tied_weights_are_one_matrix_after_loading(trained: Lab) -> None:
