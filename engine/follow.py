@@ -323,9 +323,21 @@ def _step_of(record: dict[str, Any]) -> StepDone | None:
             mfu=mfu,
             memory_bytes=memory,
             epoch=epoch,
+            **_router_of(record),
         )
     except OverflowError:  # an integer beyond any float
         return None
+
+
+ROUTER = ("router_balance", "expert_busiest", "expert_idlest", "router_entropy")
+
+
+def _router_of(record: dict[str, Any]) -> dict[str, float]:
+    """What a mixture's routers did; nothing for the dense, or where one of the numbers is none."""
+    if "router_balance" not in record:
+        return {}
+    values = {name: record.get(name) for name in ROUTER}
+    return values if all(map(_is_number, values.values())) else {}  # type: ignore[return-value]
 
 
 @cache

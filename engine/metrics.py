@@ -39,6 +39,10 @@ COLUMNS = (
     "memory_bytes",
     "epoch",
     "time",
+    "router_balance",
+    "expert_busiest",
+    "expert_idlest",
+    "router_entropy",
 )
 MAX_LINE = 4_000_000  # bytes; a longer line is passed over
 PIECE = 4 << 20  # bytes; what is parsed at once takes up to thirty times that

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 ROLLBACK_LIMIT = 3
 """Rollbacks to one checkpoint after which the run pauses instead: they do not help."""
+IDLE_SHARE, IDLE_STEPS = 0.01, 100
+"""An expert with less than this of the even share, in so many logged steps in a row, is idle."""
 
 
 class Trouble:
@@ -30,6 +32,7 @@ class Trouble:
         self.trainer = trainer
         self._told = trainer.parts.guard.verdicts()
         self._short_at = -1  # the step at which memory ran out last
+        self._idle = 0  # logged steps in a row in which some expert was idle
 
     # Losses and gradients ------------------------------------------------------------------------
 
@@ -37,6 +40,7 @@ class Trouble:
         """Shout about updates that were not made, and about spikes; do what the policy says."""
         before, now = self._told, logged.verdicts
         self._told = now
+        self._look_at_experts(logged)
         policy = self.trainer.parts.config.train
         skipped = now.skipped - before.skipped
         spiked = now.spikes - before.spikes
@@ -49,6 +53,19 @@ class Trouble:
             self._act(policy.on_nan, logged.step, f"{now.in_a_row} skipped updates in a row")
         elif spiked and policy.on_spike in ("pause", "rollback"):
             self._act(policy.on_spike, logged.step, "a spike of the gradient norm")
+
+    def _look_at_experts(self, logged: Logged) -> None:
+        """An expert without tokens gets no gradient either, and does not come back by itself."""
+        if not logged.router:
+            return
+        _, _, idlest, _ = logged.router
+        self._idle = self._idle + 1 if idlest < IDLE_SHARE else 0
+        if self._idle == IDLE_STEPS:
+            self.trainer.alert(
+                "warning",
+                f"step {logged.step}: an expert has been idle for {IDLE_STEPS} logged steps",
+                "a larger model.balance_loss spreads the tokens; fewer experts (model.n_expert)",
+            )
 
     def _about_nonfinite(self, logged: Logged, skipped: int, in_a_row: int) -> None:
         if in_a_row > 3 and in_a_row & (in_a_row - 1):

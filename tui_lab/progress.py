@@ -66,9 +66,12 @@ def _summary(event: events.Finished) -> list[str]:
 def step_line(step: events.StepDone, total: int, left: float) -> str:
     """One step as a plain line."""
     mfu = "" if step.mfu is None else f"  MFU {fmt.percent(step.mfu)}"
+    experts = ""
+    if step.expert_busiest is not None and step.expert_idlest is not None:
+        experts = f"  experts {step.expert_idlest:.2g}x-{step.expert_busiest:.2g}x"
     return (
         f"step {step.step}/{total}  loss {fmt.number(step.loss)}  lr {fmt.rate(step.lr)}"
-        f"  {fmt.count(step.tokens_per_second)} tokens/s{mfu}"
+        f"  {fmt.count(step.tokens_per_second)} tokens/s{mfu}{experts}"
         f"  {fmt.size(step.memory_bytes)}  {fmt.duration(left)} left"
     )
 

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
+import torch
 
 from engine import control, events
+from engine.follow import Follower
 from engine.lab import Lab
+from engine.metrics import read_metrics
+from engine.model import Routing
 from tests.engine.test_session import Run, assert_same, final_state, tiny_config
 
 MODERN: dict[str, Any] = {
@@ -66,6 +71,33 @@ def test_the_routers_are_told_and_a_dense_run_tells_none(small_lab: Lab) -> None
         assert 0 <= step.expert_idlest <= 1 <= step.expert_busiest <= 3
         assert 0 < step.router_entropy <= 1.0987
     assert {step.router_balance for step in dense.of(events.StepDone)} == {None}
+    told = run.of(events.StepDone)
+    columns = read_metrics(small_lab.checkpoints / "experts")
+    for name in ("router_balance", "expert_busiest", "expert_idlest", "router_entropy"):
+        assert columns[name].tolist() == [getattr(step, name) for step in told]
+        assert name not in (small_lab.checkpoints / "dense" / "metrics.jsonl").read_text()
+    followed = Follower(small_lab.checkpoints / "experts").poll()
+    assert [event for event in followed if isinstance(event, events.StepDone)] == [
+        replace(step, val_loss=None)
+        for step in told  # which comes with the evaluation
+    ]
+
+
+def test_an_expert_that_stays_idle_is_told_once(
+    small_lab: Lab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """For a while is nothing: routers waver at the start. A dead expert does not come back."""
+    loads = iter([0.0, 0.5] + [0.0] * 6)
+    monkeypatch.setattr("engine.trouble.IDLE_STEPS", 3)
+    monkeypatch.setattr(Routing, "statistics", lambda _: torch.tensor([1.0, 2.0, next(loads), 0.5]))
+    run = Run()
+    config = tiny_config(
+        **SHAPES["experts"], train__accumulate=1, train__max_steps=8, train__eval_every=0,
+        sample__every=0,
+    )  # fmt: skip
+    run.train(small_lab, config)
+    idle = [alert for alert in run.of(events.Alert) if "idle" in alert.title]
+    assert [(alert.level, alert.title.split(":")[0]) for alert in idle] == [("warning", "step 5")]
 
 
 def test_the_balance_loss_evens_the_experts_and_is_not_in_the_reported_loss(

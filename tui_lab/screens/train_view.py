@@ -97,6 +97,7 @@ def numbers(run: RunState, room: int, width: int, unicode: bool) -> list[Row]:
         ("grad norm", (fmt.number(last.grad_norm, 2) if last else dash, "text")),
         ("lr", (fmt.rate(last.lr) if last else dash, "text")),
     ]
+    block_1 += _experts(run, width)
     rate = f"{fmt.count(last.tokens_per_second)}" if last else dash
     graph = spark(list(run.series.rate[-400:]), max(0, width - 22), unicode)
     block_2: list[Row] = [("tokens/s", (f"{rate:<8}", "text"), (graph, "raw"))]
@@ -111,6 +112,18 @@ def numbers(run: RunState, room: int, width: int, unicode: bool) -> list[Row]:
     if len(rows) > room:  # a small screen: no rules, and what the header says already goes first
         rows = [*block_1, *block_2, *block_3][:room]
     return rows
+
+
+def _experts(run: RunState, width: int) -> list[Row]:
+    """How evenly a mixture's experts are used, in the layer where it is worst; none when dense."""
+    last = run.last
+    if last is None or last.expert_busiest is None or last.expert_idlest is None:
+        return []
+    busiest = (f"busiest {last.expert_busiest:.2g}x", "text")
+    idlest = (f"idlest {last.expert_idlest:.2g}x", "text" if last.expert_idlest else "warning")
+    if width >= 40:
+        return [("experts", busiest, ("  ", ""), idlest)]
+    return [("experts", busiest), ("", idlest)]
 
 
 def _trend(run: RunState, unicode: bool) -> tuple[Piece, ...]:
