@@ -24,7 +24,7 @@ from engine.exchange.tokenizer_document import (
 from engine.plain_file import read_plain
 from engine.tokenizers import HfTokenizer, Tokenizer
 from engine.tokenizers.hf import MAX_BYTES
-from engine.tokenizers.hf_document import MAX_TOKENS, read_document
+from engine.tokenizers.hf_document import MAX_TOKENS, names
 
 TOKENIZER = "tokenizer.json"
 SETTINGS = "tokenizer_config.json"
@@ -44,10 +44,10 @@ def write_tokenizer(tokenizer: Tokenizer, directory: Path) -> list[Path]:
     TokenizerError: the kind cannot be expressed (word), or the folder cannot be written.
     """
     document = document_of(tokenizer)
-    names = {token: name for name, token in tokenizer.special_tokens.items()}
+    name_of = {token: name for name, token in tokenizer.special_tokens.items()}
     bos = tokenizer.bos_id if isinstance(tokenizer, HfTokenizer) else tokenizer.eot_id
     special = {
-        _END[end]: names[token]
+        _END[end]: name_of[token]
         for end, token in (("bos", bos), ("eos", tokenizer.eot_id))
         if token is not None
     }
@@ -91,7 +91,7 @@ def read_tokenizer(directory: Path) -> Tokenizer:
         own = own_tokenizer(document)
         if own is not None and facts.agree(own, size):
             return own
-        ids = _names(document)
+        ids = names(document)
         ends = {end: facts.end(end, ids) for end in _END}
         document = _with_special(document, ids, ends)
         data = json.dumps(document, ensure_ascii=False, separators=(",", ":")).encode()
@@ -155,12 +155,6 @@ def _merge_lines(path: Path, vocab: Mapping[str, Any]) -> tuple[str, ...]:
     return merges
 
 
-def _names(document: Mapping[str, Any]) -> dict[str, int]:
-    """Token -> id of all that the document has. Raises TokenizerError naming the field."""
-    reading = read_document(document)
-    return {**document["model"]["vocab"], **reading.special, **reading.added}
-
-
 def _with_special(
     document: Mapping[str, Any], ids: Mapping[str, int], ends: Mapping[str, int | None]
 ) -> dict[str, Any]:
@@ -168,13 +162,13 @@ def _with_special(
     cutting or padding, which change ids."""
     changed = copy.copy(dict(document)) | {"truncation": None, "padding": None}
     wanted = {token for token in ends.values() if token is not None}
-    names = {token: name for name, token in ids.items()}
+    name_of = {token: name for name, token in ids.items()}
     kept = [
         entry | {"special": True} if entry["id"] in wanted else entry
         for entry in document.get("added_tokens") or []
     ]
     missing = wanted - {entry["id"] for entry in kept}
-    kept += [added_token(names[token], token) for token in sorted(missing)]
+    kept += [added_token(name_of[token], token) for token in sorted(missing)]
     return changed | {"added_tokens": sorted(kept, key=lambda entry: entry["id"])}
 
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from engine.errors import TokenizerError
-from engine.tokenizers.alphabet import BYTE_OF, CHARACTER_OF, unspell
+from engine.tokenizers.alphabet import CHARACTER_OF, unspell
 from engine.tokenizers.split import AFTER_LETTER
 
 MAX_TOKENS = 1 << 20
@@ -90,6 +90,12 @@ def read_document(document: Any, vocab_size: int = 0) -> Reading:
         prefixed=not byte_level and _is_prefixed(normalizers, splitters),
         safe=AFTER_LETTER if byte_level and _letters_end(splitters, added) else None,
     )
+
+
+def names(document: Mapping[str, Any]) -> dict[str, int]:
+    """Token -> id of all that `document` has, added tokens too. Raises as `read_document`."""
+    special, added = added_tokens(document)
+    return {**_vocabulary(_object(document, "model")), **special, **added}
 
 
 # Fields ----------------------------------------------------------------------------------------
@@ -312,8 +318,10 @@ def _letters_end(splitters: list[dict[str, Any]], added: Mapping[str, int]) -> b
 
 
 def _byte_level_bytes(text: str) -> bytes:
-    # A token outside the alphabet can be no text's: it is shown as it is written.
-    return unspell(text) if all(character in BYTE_OF for character in text) else text.encode()
+    try:
+        return unspell(text)
+    except KeyError:  # no text's token, then: it is shown as it is written
+        return text.encode()
 
 
 _BYTE_TOKEN = re.compile(r"<0x([0-9A-F]{2})>")

@@ -134,6 +134,11 @@ def _field(content: Mapping[str, Any], name: str, kind: type) -> Any:
 def _parse(content: Any, directory: Path) -> Tokenizer:
     if not isinstance(content, dict):
         raise _BadFieldError("not a JSON object")
+    if "format" not in content and "added_tokens" in content:
+        raise TokenizerError(
+            f"'{directory / FILE_NAME}' is of a Hugging Face folder",
+            f"tui-lab checkpoints import '{directory}' makes a run of it, with its tokenizer",
+        )
     version = _field(content, "format", int)
     if version != FORMAT:
         raise _BadFieldError(f"field 'format' is {version}: this version reads {FORMAT}")

@@ -21,6 +21,7 @@ from hypothesis import strategies as st
 from tokenizers import decoders, models, normalizers, pre_tokenizers, trainers
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 from transformers.convert_slow_tokenizer import bytes_to_unicode
+from typer.testing import CliRunner
 
 from engine.errors import TokenizerError
 from engine.exchange.tokenizer_document import document_of
@@ -28,6 +29,7 @@ from engine.exchange.tokenizers import read_tokenizer, write_tokenizer
 from engine.exchange.vocabulary import TokenType, bpe_vocabulary
 from engine.tokenizers import HfTokenizer, StreamDecoder, Tokenizer, build, load
 from engine.tokenizers.hf_document import LETTERS_END
+from tui_lab.cli import app
 
 torch.set_num_threads(1)
 
@@ -328,19 +330,36 @@ def test_a_run_keeps_what_was_read(
     assert read_tokenizer(tmp_path / "out").encode(HARD[3]) == ids
 
 
-def test_the_folder_of_2019_is_read(ours: dict[str, Tokenizer], tmp_path: Path) -> None:
-    """vocab.json and merges.txt alone, GPT-2's and another's; a longer table gives unused ids."""
-    vocabulary = bpe_vocabulary(ours["gpt2"])
+def old_folder(tokenizer: Tokenizer, directory: Path) -> Path:
+    """vocab.json and merges.txt alone."""
+    vocabulary = bpe_vocabulary(tokenizer)
     vocab = {token: i for i, token in enumerate(vocabulary.tokens)}
-    (tmp_path / "vocab.json").write_text(json.dumps(vocab))
-    merges = tmp_path / "merges.txt"
+    (directory / "vocab.json").write_text(json.dumps(vocab))
+    merges = directory / "merges.txt"
     merges.write_text("\n".join(["#version: 0.2", *vocabulary.merges, ""]))
-    assert read_tokenizer(tmp_path).kind == "gpt2"
-    (tmp_path / "config.json").write_text('{"vocab_size": 50304, "eos_token_id": 50256}')
-    longer = read_tokenizer(tmp_path)
-    assert (longer.kind, longer.vocab_size, longer.eot_id) == ("hf", 50304, 50256)
-    assert longer.encode(PROSE) == ours["gpt2"].encode(PROSE)
-    assert bpe_vocabulary(longer).types[50257:] == (TokenType.UNUSED,) * 47
+    return merges
+
+
+def test_gpt2_as_it_was_published_is_our_gpt2(ours: dict[str, Tokenizer], tmp_path: Path) -> None:
+    old_folder(ours["gpt2"], tmp_path)
+    assert read_tokenizer(tmp_path).digest == ours["gpt2"].digest
+
+
+def test_a_folder_of_2019_is_read(
+    read: dict[str, tuple[Tokenizer, Any, Path]], tmp_path: Path
+) -> None:
+    """A table longer than the vocabulary gives ids that no text has."""
+    tokenizer, reference, _ = read["gpt2"]
+    merges = old_folder(tokenizer, tmp_path)
+    (tmp_path / "config.json").write_text('{"vocab_size": 710, "eos_token_id": 1}')
+    again = read_tokenizer(tmp_path)
+    assert (again.kind, again.vocab_size, again.eot_id) == ("hf", 710, 1)
+    assert again.encode(PROSE) == reference_ids(reference, PROSE)
+    assert again.decode([709]) == ""
+    assert bpe_vocabulary(again).types[701:] == (TokenType.UNUSED,) * 9
+    (tmp_path / "config.json").write_text('{"vocab_size": 400}')
+    with pytest.raises(TokenizerError, match="vocab_size is 400"):
+        read_tokenizer(tmp_path)
     merges.write_text("#version: 0.2\nĠ t\nĠ zzzz\n")
     with pytest.raises(TokenizerError, match=r"merges\.txt: merge 1"):
         read_tokenizer(tmp_path)
@@ -453,6 +472,29 @@ def test_code_that_a_folder_names_is_not_looked_at(
     settings_path.write_text(json.dumps(evil))
     (tmp_path / "evil.py").write_text("raise SystemExit('run')")
     assert read_tokenizer(tmp_path).digest == tokenizer.digest
+
+
+def test_the_folder_itself_is_no_tokenizer_of_ours(
+    read: dict[str, tuple[Tokenizer, Any, Path]],
+) -> None:
+    """Both files are called tokenizer.json: who mixes them up is told what to do."""
+    with pytest.raises(TokenizerError, match="checkpoints import"):
+        load(read["gpt2"][2])
+
+
+@pytest.mark.parametrize("name", ["llama3", "llama2"])
+def test_the_command_line_works_on_what_was_read(
+    name: str, read: dict[str, tuple[Tokenizer, Any, Path]], tmp_path: Path
+) -> None:
+    tokenizer = read[name][0]
+    tokenizer.save(tmp_path)
+    run, where = CliRunner().invoke, str(tmp_path)
+    shown = run(app, ["tokenizer", "show", where, "--json"])
+    assert json.loads(shown.stdout)["digest"] == tokenizer.digest
+    encoded = run(app, ["tokenizer", "encode", "-t", where, "naïve café"])
+    assert encoded.stdout.split() == [str(token) for token in tokenizer.encode("naïve café")]
+    decoded = run(app, ["tokenizer", "decode", "-t", where, *encoded.stdout.split()])
+    assert decoded.stdout == "naïve café"
 
 
 def test_a_changed_file_beside_is_refused(
