@@ -63,7 +63,7 @@ NETWORKS = (
     # The file must have every bias; of a network that has none they are zero.
     _network("gpt2", "gpt2", {}, free=("bias",)),
     _network("llama", "mixtral", _NO_WINDOW | _FEW_EXPERTS, free=("window_layers",)),
-    _network("llama", "llama", _NO_WINDOW),
+    _network("llama", "llama", _NO_WINDOW, free=("n_head",)),
     _network("qwen3", "qwen3", _NO_WINDOW | _NO_LLAMA3),
     _network(
         "qwen3moe",

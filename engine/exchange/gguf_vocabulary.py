@@ -27,7 +27,8 @@ PUBLISHED = {
     rf"{_ENGLISH}\p{{N}}{{1,3}}{_REST}": "llama-bpe",
     rf"{_ENGLISH}\p{{N}}{_REST}": "qwen2",
 }
-"""llama.cpp's names of the patterns of published tokenizers."""
+"""llama.cpp's names of the patterns of published tokenizers, as close as it has them: it normalises
+no text (Qwen's tokenizers do), and folds the case of 'S in ASCII alone."""
 NEAREST = "qwen2"
 """The rule that differs the least from our own `gpt4-2digits`."""
 NEVER = "\u0120\u0120\u0120 \u0120\u0120\u0120"

@@ -6,6 +6,7 @@ import random
 import re
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -17,7 +18,8 @@ from engine.config.sections import ModelConfig
 from engine.errors import InputError, TokenizerError
 from engine.exchange.gguf import export_gguf
 from engine.exchange.gguf_networks import network_of
-from engine.exchange.gguf_vocabulary import pre_tokenizer
+from engine.exchange.gguf_vocabulary import PUBLISHED, pre_tokenizer
+from engine.exchange.tokenizers import read_tokenizer
 from engine.exchange.vocabulary import bpe_vocabulary
 from engine.generation.load import load_generator
 from engine.lab import Lab
@@ -51,7 +53,11 @@ NETWORKS: dict[str, tuple[int, dict[str, Any]]] = {
     "gpt2 without biases": (7, {"bias": False, "tie_embeddings": False}),
     "llama": (8, LLAMA),
     "llama with biases": (8, LLAMA | {"bias": True, "tie_embeddings": True, "n_kv_head": 1}),
-    "llama, wide heads": (4, LLAMA | {"head_dim": 32, "n_hidden": 100, "rope_base": 500_000.0}),
+    "llama, wide heads": (
+        0,
+        LLAMA
+        | {"n_embd": 44, "n_head": 6, "head_dim": 32, "n_hidden": 100, "rope_base": 500_000.0},
+    ),
     "llama, linear": (1, LLAMA | SCALED | {"rope_scaling": "linear"}),
     "llama, llama3": (2, LLAMA | SCALED | {"rope_scaling": "llama3"}),
     "llama, yarn": (11, LLAMA | SCALED | {"rope_scaling": "yarn"}),
@@ -107,6 +113,33 @@ def trained_bpe() -> BpeTokenizer:
     return BpeTokenizer.train([small_text(200), more], 400)
 
 
+def read_bpe(directory: Path, pattern: str) -> Tokenizer:
+    """A tokenizer of the package tokenizers that cuts text by `pattern`, read as a folder's is."""
+    from tokenizers import Regex, decoders, models, pre_tokenizers, trainers
+    from tokenizers import Tokenizer as Theirs
+
+    theirs = Theirs(models.BPE())
+    theirs.pre_tokenizer = pre_tokenizers.Sequence(
+        [
+            pre_tokenizers.Split(Regex(pattern), "isolated"),
+            pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
+        ]
+    )
+    theirs.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=600,
+        special_tokens=["<|end|>"],
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
+    )
+    numbers = " ".join(str(17 * number) for number in range(400))
+    theirs.train_from_iterator([small_text(100), numbers, *RANDOM_TEXTS], trainer)
+    directory.mkdir()
+    theirs.save(str(directory / "tokenizer.json"))
+    (directory / "tokenizer_config.json").write_text('{"eos_token": "<|end|>"}')
+    return read_tokenizer(directory)
+
+
 def make_run(lab: Lab, name: str, model: GPT, tokenizer: Tokenizer) -> None:
     """A run with one checkpoint of those weights."""
     fields = {f"model.{field}": value for field, value in vars(model.config).items()}
@@ -149,6 +182,7 @@ class Answers(dict[str, dict[str, Any]]):
 def answers(tmp_path_factory: pytest.TempPathFactory) -> Answers:
     """llama.cpp's answers about every network, and about every kind of tokenizer."""
     pytest.importorskip("xllamacpp")
+    pytest.importorskip("tokenizers")
     lab = Lab.init(tmp_path_factory.mktemp("gguf") / "lab")
     bpe, told, jobs = trained_bpe(), Answers(), []
 
@@ -168,9 +202,13 @@ def answers(tmp_path_factory: pytest.TempPathFactory) -> Answers:
         seed, fields = NETWORKS["llama"]
         model = randomised(shape(**fields), bpe.vocab_size, seed)
         add("pairs left as halves", model, bpe, (), prompts=PROMPTS)
-    for tokenizer in (bpe, ByteTokenizer(), Gpt2Tokenizer.local()):
+    kinds = {"bpe": bpe, "bytes": ByteTokenizer(), "gpt2": Gpt2Tokenizer.local()}
+    for pattern, pre in PUBLISHED.items():
+        if pre != "gpt-2":
+            kinds[pre] = read_bpe(lab.root / pre, pattern)
+    for kind, tokenizer in kinds.items():
         model = randomised(shape(n_embd=8, n_layer=1), tokenizer.vocab_size)
-        add(f"tokens of {tokenizer.kind}", model, tokenizer, TEXTS + RANDOM_TEXTS)
+        add(f"tokens of {kind}", model, tokenizer, TEXTS + RANDOM_TEXTS)
     for name, answer in zip(told, ask(jobs), strict=True):
         told[name] |= answer
     return told
@@ -192,7 +230,7 @@ def test_a_wrong_layout_would_be_seen(answers: Answers) -> None:
     assert answers["pairs left as halves"]["tokens"] != answers["llama"]["tokens"]
 
 
-@pytest.mark.parametrize("kind", ("bpe", "bytes", "gpt2"))
+@pytest.mark.parametrize("kind", ("bpe", "bytes", "gpt2", "llama-bpe", "qwen2"))
 def test_llama_cpp_cuts_text_as_we_do(answers: Answers, kind: str) -> None:
     """The same ids for any text: white space at its end, digits, all scripts, contractions."""
     told = answers[f"tokens of {kind}"]
