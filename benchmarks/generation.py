@@ -30,6 +30,7 @@ from engine.exchange import hf_config
 from engine.exchange.families import family_of
 from engine.exchange.weights import pieces
 from engine.generation.generate import generate
+from engine.generation.layout import lay_out
 from engine.generation.params import SamplingParams
 from engine.model import GPT
 from engine.tokenizers import build
@@ -141,6 +142,7 @@ def competitors(nanogpt: Path | None) -> dict[str, Callable[[], int]]:
     start = torch.zeros(1, 1, dtype=torch.long)
     theirs = transformers_peer(ours)
     plain = checkout(nanogpt) if nanogpt else plain_peer(ours)
+    lay_out(ours)  # as a loaded checkpoint is
 
     def run_ours() -> int:
         return sum(1 for _ in generate(ours, tokenizer, [0], params, device=CPU))
