@@ -10,10 +10,17 @@ import math
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-from engine.arithmetic import count_parameters, flops_per_token
+from engine.arithmetic import active_parameters, count_parameters, flops_per_token
 from engine.config import Config
 from engine.errors import ConfigError
-from engine.footprint import Memory, checkpoint_bytes, disk_bytes, training_memory
+from engine.footprint import (
+    FLOAT32,
+    Memory,
+    cache_bytes,
+    checkpoint_bytes,
+    disk_bytes,
+    training_memory,
+)
 
 ASSUMED_SHARE = {"cpu": 0.2, "cuda": 0.35, "mps": 0.2}
 """MFU taken for granted where no rate is known: what an eager GPT of some size reaches."""
@@ -63,6 +70,10 @@ class Plan:
     vocab_size: int
     vocab_exact: bool
     parameters: int
+    active_parameters: int
+    """Those that a token meets: of experts its own few."""
+    cache_bytes: int
+    """The KV cache of one text as long as the context, in float32 as the weights."""
     flops_per_token: float
     tokens_per_step: int
     steps: int | None
@@ -153,6 +164,8 @@ def plan(
         vocab_size=vocab_size,
         vocab_exact=corpus.vocab_exact,
         parameters=parameters,
+        active_parameters=active_parameters(model, vocab_size),
+        cache_bytes=cache_bytes(model, FLOAT32),
         flops_per_token=per_token,
         tokens_per_step=tokens_per_step,
         steps=steps,

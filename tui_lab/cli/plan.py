@@ -84,7 +84,7 @@ def describe(config: Config, drawn: Plan) -> list[tuple[str, str]]:
         ),
         (
             "parameters",
-            f"{format.thousands(drawn.parameters)}; "
+            f"{format.thousands(drawn.parameters)}{_active(config, drawn)}; "
             f"{format.count(drawn.flops_per_token)} FLOPs a token",
         ),
         ("corpus", f"{config.data.corpus}: {_corpus(drawn)}"),
@@ -99,7 +99,17 @@ def describe(config: Config, drawn: Plan) -> list[tuple[str, str]]:
         ("memory", memory),
     ]
     lines += [(f"  {name}", format.size(size)) for name, size in drawn.memory.parts()]
-    return [*lines, ("disk", _disk(config, drawn))]
+    cache = f"{format.size(drawn.cache_bytes)} for a text of {model.context_length} tokens"
+    return [*lines, ("KV cache", cache), ("disk", _disk(config, drawn))]
+
+
+def _active(config: Config, drawn: Plan) -> str:
+    """Of a mixture of experts, how many parameters a token meets."""
+    model = config.model
+    if not model.n_expert:
+        return ""
+    few = f"{model.n_expert_active} of {model.n_expert} experts"
+    return f", {format.thousands(drawn.active_parameters)} active ({few})"
 
 
 def _corpus(drawn: Plan) -> str:

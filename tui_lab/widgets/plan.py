@@ -71,6 +71,8 @@ def plan_rows(plan: Plan, *, parts: bool) -> Iterable[tuple[str, str, str]]:
     """(label, value, note) of a plan; with `parts` also what its memory is made of."""
     about = "" if plan.tokens_exact else "~"
     yield "parameters", fmt.count(plan.parameters), f"vocabulary {fmt.thousands(plan.vocab_size)}"
+    if plan.active_parameters != plan.parameters:
+        yield " active", fmt.count(plan.active_parameters), "met by a token"
     if plan.train_tokens is not None:
         yield "text", f"{about}{fmt.count(plan.train_tokens)} tokens", "to train on"
     steps = "–" if plan.steps is None else fmt.thousands(plan.steps)
@@ -85,6 +87,7 @@ def plan_rows(plan: Plan, *, parts: bool) -> Iterable[tuple[str, str, str]]:
         for name, size in plan.memory.parts():
             if size:
                 yield f" {name}", fmt.size(size), ""
+        yield "KV cache", fmt.size(plan.cache_bytes), "at the full context"
     disk = plan.disk_bytes if plan.disk_bytes is not None else plan.checkpoint_bytes
     yield "disk", fmt.size(disk) if disk else "0 B", ""
     yield "device", plan.device.kind, plan.device.precision

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner, Result
 
+from engine.config import list_presets, load_preset
 from engine.errors import ConfigError, CorpusError, DeviceError
 from engine.lab import Lab
 from tests.tui_lab.cli.processes import tui_lab
@@ -45,6 +46,31 @@ def test_text_names_each_part_and_every_warning(lab: Lab) -> None:
     for word in ("parameters", "tokens to train on", "activations", "logits", "at 1 k tokens/s"):
         assert word in text
     assert "warning: the warm-up of" in text
+
+
+@pytest.mark.parametrize("preset", [preset.name for preset in list_presets(Lab.find("."))])
+def test_every_shipped_preset_can_be_planned(lab: Lab, preset: str) -> None:
+    """On a CPU too, whatever it was made for: the figures come before the disappointment."""
+    drawn = json.loads(call(lab, "-c", preset, "--device", "cpu", "--json").stdout)
+    assert 0 < drawn["active_parameters"] <= drawn["parameters"]
+    assert drawn["memory"]["total"] > 16 * drawn["parameters"]
+    assert drawn["cache_bytes"] > 0
+
+
+def test_active_parameters_are_told_of_experts_alone(lab: Lab) -> None:
+    mixture, dense = call(lab, "-c", "moe-nano").stdout, call(lab, "-c", "modern-nano").stdout
+    assert "41 083 392, 30 466 560 active (2 of 8 experts)" in mixture
+    assert "active" not in dense
+
+
+def test_a_12_gb_card_holds_the_preset_made_for_it_with_room(lab: Lab) -> None:
+    """Of 12 GB a desktop takes one, and the allocator a tenth."""
+    from engine.footprint import training_memory
+
+    config = load_preset(lab, "lm-12gb")
+    needed = training_memory(config, 50_257, "bfloat16", "cuda").total
+    assert needed < 0.75 * 12e9
+    assert config.train.batch_size * config.train.accumulate == 48
 
 
 def test_nothing_is_written(lab: Lab) -> None:
