@@ -19,7 +19,7 @@ from engine.config import (
     to_toml,
 )
 from engine.config.load import parse_assignments
-from engine.errors import ConfigError, DeviceError
+from engine.errors import ConfigError
 from engine.toml import read_toml
 from tui_lab import format
 from tui_lab.cli.common import console, current_lab, note, on_terminal, say, say_json, table
@@ -66,11 +66,6 @@ def _describe(config: Config) -> dict[str, Any]:
     chosen = config.train.precision
     precision = "bfloat16" if chosen == "auto" else chosen
     memory = training_memory(config, vocab_size, precision, "cuda")
-    try:
-        device = survey_device(config)
-    except DeviceError:  # a preset for another machine is listed all the same
-        device = survey_device(config, "cpu")
-    memory = training_memory(config, vocab_size, device.precision, device.kind)
     return {
         "title": config.title,
         "n_layer": model.n_layer,
@@ -89,10 +84,7 @@ def _describe(config: Config) -> dict[str, Any]:
         "vocab_size": vocab_size,
         "parameters": count_parameters(model, vocab_size),
         "active_parameters": active_parameters(model, vocab_size),
-        "active_parameters": active_parameters(model, vocab_size),
         "flops_per_token": flops_per_token(model, vocab_size),
-        "memory_bytes": memory.total,
-        "device": device.kind,
         "precision": precision,
         "training_memory": memory.total,
         "training_memory_parts": dict(memory.parts()),

@@ -36,7 +36,7 @@ def test_list_tells_the_shipped_presets_with_their_cost(lab: Lab) -> None:
     assert found["nano"]["parameters"] == 30_536_192
     assert found["medium"]["flops_per_token"] == 854_438_400
     assert found["moe-nano"]["active_parameters"] < found["moe-nano"]["parameters"]
-    assert found["llama-1b"]["memory_bytes"] > 16 * found["llama-1b"]["parameters"]
+    assert found["llama-1b"]["training_memory"] > 16 * found["llama-1b"]["parameters"]
     assert all(record["title"] for record in records)
     assert not any(record["own"] for record in records)
 
