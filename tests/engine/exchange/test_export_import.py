@@ -29,7 +29,15 @@ from engine.session import resume_training, run_training
 from engine.tokenizers import BpeTokenizer, WordTokenizer
 from tests.conftest import WORDS, small_text
 from tests.engine.exchange.making import run_with
-from tests.engine.exchange.pairs import KINDS, difference, draw_member, network, tokens_for
+from tests.engine.exchange.pairs import (
+    KINDS,
+    as_theirs,
+    difference,
+    draw_member,
+    network,
+    reference,
+    tokens_for,
+)
 from tests.engine.model.shapes import randomised
 
 VOCAB = 257  # bytes and the end of text
@@ -393,3 +401,57 @@ def test_the_text_that_transformers_continues(lab: Lab, tmp_path: Path) -> None:
     told = theirs.generate(**asked, max_new_tokens=40, do_sample=False)
     assert tokenizer.decode(told[0]) == prompt + text
     assert len(set(text.split())) > 8  # it has learned to recite, and repeats no single word
+
+
+def sentencepiece_like(folder: Path, vocab_size: int) -> None:
+    """Llama-2's kind of tokenizer (▁ for spaces, bytes for what is unknown), learned here."""
+    import tokenizers
+    from tokenizers import decoders, models, normalizers, trainers
+
+    made = tokenizers.Tokenizer(models.BPE(unk_token="<unk>", fuse_unk=True, byte_fallback=True))
+    made.normalizer = normalizers.Sequence(
+        [normalizers.Prepend("▁"), normalizers.Replace(" ", "▁")]
+    )
+    made.decoder = decoders.Sequence(
+        [decoders.Replace("▁", " "), decoders.ByteFallback(), decoders.Fuse(),
+         decoders.Strip(" ", 1, 0)]
+    )  # fmt: skip
+    special = ["<unk>", "<s>", "</s>", *(f"<0x{byte:02X}>" for byte in range(256))]
+    trainer = trainers.BpeTrainer(vocab_size=vocab_size, special_tokens=special[:3])
+    made.train_from_iterator([small_text(100)], trainer)
+    document = json.loads(made.to_str())
+    words = [word for word in document["model"]["vocab"] if word not in special]
+    document["model"]["vocab"] = {word: i for i, word in enumerate([*special, *words])}
+    (folder / "tokenizer.json").write_text(json.dumps(document))
+    settings = {"tokenizer_class": "LlamaTokenizerFast", "bos_token": "<s>", "eos_token": "</s>"}
+    (folder / "tokenizer_config.json").write_text(json.dumps(settings))
+
+
+def test_a_model_with_a_tokenizer_of_its_own(small_lab: Lab, tmp_path: Path) -> None:
+    """A table longer than the vocabulary, as published models have: spoken, trained, exported."""
+    lab, folder = small_lab, tmp_path / "model"
+    vocab_size = 700
+    ours = network("mistral", 7, vocab_size)
+    theirs = reference(ours.config, vocab_size)
+    theirs.load_state_dict(as_theirs(ours.config, ours.state_dict()), strict=False)
+    for facts in (theirs.config, theirs.generation_config):
+        facts.bos_token_id, facts.eos_token_id = 1, 2
+    theirs.save_pretrained(folder)
+    sentencepiece_like(folder, 300)
+    import_hf(lab, folder, name="model", corpus="small")
+    loaded = load_generator(lab, "model", "cpu")
+    assert loaded.tokenizer.kind == "hf"
+    assert loaded.tokenizer.vocab_size == vocab_size
+    assert loaded.tokenizer.eot_id == 2
+    text = "the cat sat — on the mät"
+    known = transformers.AutoTokenizer.from_pretrained(folder)
+    assert loaded.tokenizer.encode(text) == known(text, add_special_tokens=False)["input_ids"]
+    tokens = torch.tensor([loaded.tokenizer.encode(text)[:6]])
+    assert difference(loaded.model, theirs, tokens) < 1e-5
+    assert [event.step for event in train(lab) if isinstance(event, events.StepDone)] == [1, 2]
+    export_hf(lab, "model@0", tmp_path / "again")
+    values = json.loads((tmp_path / "again" / "config.json").read_text())
+    assert (values["bos_token_id"], values["eos_token_id"]) == (1, 2)
+    assert difference(loaded.model, load_theirs(tmp_path / "again"), tokens) < 1e-5
+    again = transformers.AutoTokenizer.from_pretrained(tmp_path / "again")
+    assert again(text, add_special_tokens=False)["input_ids"] == loaded.tokenizer.encode(text)
