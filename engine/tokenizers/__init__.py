@@ -46,7 +46,7 @@ def build(
 
     `vocab_size` counts special tokens and binds bpe and word alone; a text too small for it gives
     a smaller vocabulary, so read the size off the result. `lab` may hold gpt2's `vocab.bpe`.
-    Raises TokenizerError: unknown kind, no text, a size below the kind's least, no `vocab.bpe`.
+    Raises TokenizerError: unknown kind, or hf; no text; too small a size; no `vocab.bpe`.
     """
     if kind == "bytes":
         return ByteTokenizer()
@@ -58,4 +58,9 @@ def build(
         return WordTokenizer.train(texts(), vocab_size)
     if kind == "bpe":
         return BpeTokenizer.train(texts(), vocab_size)
+    if kind == HfTokenizer.kind:
+        raise TokenizerError(
+            "a tokenizer of kind 'hf' is not built: it comes with an imported model",
+            "tui-lab checkpoints import FOLDER, then train on in that run",
+        )
     raise TokenizerError(f"unknown kind of tokenizer '{kind}'", did_you_mean(kind, KINDS))

@@ -561,3 +561,8 @@ def test_arrays_hold_their_ids_in_the_shards_type(
     array = tokenizer.encode_array(PROSE[:100])
     assert array.dtype == np.uint16
     assert array.flags.writeable
+
+
+def test_the_kind_of_an_imported_model_is_not_built() -> None:
+    with pytest.raises(TokenizerError, match="comes with an imported model"):
+        build("hf", lambda: [PROSE], 500)
