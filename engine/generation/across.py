@@ -19,7 +19,7 @@ from engine.checkpoints import CheckpointInfo
 from engine.errors import CheckpointError, EngineError, InputError
 from engine.generation.decoding import row_seed
 from engine.generation.generate import GeneratedToken, generate_batch
-from engine.generation.load import Generator, load_checkpoint
+from engine.generation.load import Generator, load_to_generate
 from engine.generation.params import SamplingParams
 
 BATCH = 16
@@ -81,15 +81,18 @@ def sample_across(
     *,
     device: torch.device,
     crop: bool = False,
+    quantise: str = "",
     loaded: Callable[[Generator], None] = lambda generator: None,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> Iterator[Sampled | PassedOver]:
     """Every prompt continued by every checkpoint, in their order, each result as soon as it is
     there: of a checkpoint one `Sampled` for each prompt in their order, or one `PassedOver`.
 
-    Prompt i draws with seed + i from every checkpoint; without a seed the draws differ. `loaded` is
-    told each model before it speaks, `progress` (tokens done, tokens at most) after every token.
-    Raises InputError for prompts that no checkpoint could take (`engine.generation.generate`).
+    Prompt i draws with seed + i from every checkpoint; without a seed the draws differ. `quantise`
+    is as in `load_to_generate`. `loaded` is told each model before it speaks, `progress` (tokens
+    done, tokens at most) after every token.
+    Raises InputError for prompts that no checkpoint could take (`engine.generation.generate`) and
+    for a kind of quantisation that is not known.
     """
     each = len(prompts) * params.max_tokens
     for place, info in enumerate(checkpoints):
@@ -98,7 +101,7 @@ def sample_across(
             progress(before + tokens, each * len(checkpoints))
 
         try:
-            yield from _of_one(info, prompts, params, device, crop, loaded, advanced)
+            yield from _of_one(info, prompts, params, device, crop, quantise, loaded, advanced)
         except CheckpointError as error:
             yield PassedOver(info, error.title, gone=not info.path.is_dir())
         except InputError:
@@ -130,13 +133,14 @@ def _of_one(
     params: SamplingParams,
     device: torch.device,
     crop: bool,
+    quantise: str,
     loaded: Callable[[Generator], None],
     advanced: Callable[[int], None],
 ) -> Iterator[Sampled]:
     """One checkpoint's texts. Its weights are freed when this ends."""
     if not info.complete:
         raise CheckpointError(f"'{info.path}' is not complete")
-    generator = load_checkpoint(info, device)
+    generator = load_to_generate(info, device, quantise)
     loaded(generator)
     done = 0
     for first in range(0, len(prompts), BATCH):

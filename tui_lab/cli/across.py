@@ -74,6 +74,7 @@ def sample_all(
     *,
     device: str,
     crop: bool,
+    quantise: str,
     json: bool,
     output: Path | None,
     loaded: Callable[[Generator], None],
@@ -92,6 +93,7 @@ def sample_all(
         params,
         device=choose_device(device),
         crop=crop,
+        quantise=quantise,
         loaded=loaded,
         progress=bar.show,
     )

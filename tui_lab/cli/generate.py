@@ -115,6 +115,9 @@ def generate(
     stats: Annotated[
         bool, typer.Option("--stats", "-v", help="Tokens/s, first token, cache memory, on stderr.")
     ] = False,
+    quantise: Annotated[
+        str, typer.Option(help="int8: weights in eight bits.", show_default=False)
+    ] = "",
     device: Annotated[str, typer.Option(help="auto, cuda, cuda:1, mps or cpu.")] = "auto",
     threads: Annotated[
         int, typer.Option(min=0, help="CPU threads; 0: one for a small model, else all cores.")
@@ -164,13 +167,14 @@ def generate(
             params,
             device=device,
             crop=crop,
+            quantise=quantise,
             json=json,
             output=out,
             loaded=lambda generator: _set_threads(generator, threads),
         )
         return
     settings = _beams(beams, params, length_penalty) if beams else None
-    generator = _load(reference, device)
+    generator = _load(reference, device, quantise)
     _set_threads(generator, threads)
     if prompts is None:
         from tui_lab.cli.talk import talk
@@ -238,7 +242,7 @@ def _check_device(device: str) -> None:
     check_device_name(device)
 
 
-def _load(reference: str, device: str) -> Generator:
+def _load(reference: str, device: str, quantise: str) -> Generator:
     """The generator to talk to; what was named wrongly is refused before torch loads."""
     from engine.checkpoints import find_checkpoint
     from engine.device import choose_device
@@ -252,9 +256,9 @@ def _load(reference: str, device: str) -> Generator:
     if not reference:
         note(f"{info.run}, step {info.step}")
 
-    from engine.generation.load import load_checkpoint
+    from engine.generation.load import load_to_generate
 
-    return load_checkpoint(info, choose_device(device))
+    return load_to_generate(info, choose_device(device), quantise)
 
 
 def _set_threads(generator: Generator, threads: int) -> None:

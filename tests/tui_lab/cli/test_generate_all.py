@@ -124,15 +124,15 @@ def test_the_file_has_what_the_suffix_says_and_is_never_replaced_unasked(
 def test_ctrl_c_keeps_the_rows_that_are_done(trained: Lab, tmp_path: Path, monkeypatch) -> None:
     from engine.generation import across
 
-    whole, seen = across.load_checkpoint, []
+    whole, seen = across.load_to_generate, []
 
-    def interrupted(info, device):
+    def interrupted(info, *arguments):
         seen.append(info.step)
         if len(seen) == 3:
             raise KeyboardInterrupt
-        return whole(info, device)
+        return whole(info, *arguments)
 
-    monkeypatch.setattr(across, "load_checkpoint", interrupted)
+    monkeypatch.setattr(across, "load_to_generate", interrupted)
     out = tmp_path / "samples.jsonl"
     result = run(trained, "tiny", "--all", "-p", "the", "--output", str(out))
     assert result.exit_code == 130
@@ -177,6 +177,16 @@ def test_alternatives_and_statistics_come_when_asked_for(trained: Lab) -> None:
     assert all(word in result.stderr for word in ("9 tokens", "tokens/s", "first after", "cache"))
 
 
+def test_eight_bits_reach_one_checkpoint_and_all(trained: Lab) -> None:
+    """The last row of --all is what the newest gives alone, and not what its floats give."""
+    every = rows(trained, "tiny", "--all", "-p", "the", "--quantise", "int8")
+    alone = rows(trained, "tiny", "-p", "the", "--quantise", "int8")[0]
+    floats = rows(trained, "tiny", "-p", "the")[0]
+    assert every[-1]["text"] == alone["text"]
+    chances = [[token["probability"] for token in one["tokens"]] for one in (alone, floats)]
+    assert chances[0] != chances[1]
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
@@ -188,6 +198,8 @@ def test_alternatives_and_statistics_come_when_asked_for(trained: Lab) -> None:
         (["tiny", "--prompts-file", "absent.txt"], "absent.txt"),
         (["tiny", "--beams", "999", "-p", "a"], "beams = 999"),
         (["tiny", "--all", "-p", "☃"], "☃"),
+        (["tiny", "-p", "a", "--quantise", "int2"], "int2"),
+        (["tiny", "--all", "-p", "a", "--quantise", "int2"], "int2"),
     ],
 )
 def test_what_cannot_be_done_is_one_clear_error(trained: Lab, arguments, words) -> None:
