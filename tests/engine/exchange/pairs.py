@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -50,6 +51,9 @@ def draw_member(kind: str, seed: int) -> ModelConfig:
     if kind == "qwen3" and fixed.get("window_layers") == "alternate":
         fixed = fixed | {"n_layer": draw.randint(2, 3)}
     config = draw_config(seed, **fixed)
+    if config.head_dim and kind not in ("gpt2", "llama"):
+        # A stream whose width is no multiple of the heads' number.
+        config = replace(config, n_embd=config.n_embd + draw.randint(0, 3))
     assert family_of(config).model_type == kind
     return config
 
