@@ -2,8 +2,10 @@
 
     python -m benchmarks.beyond_the_context --data DIR [--lab DIR]
 
-A RoPE model is trained on WikiText-2 at a short context, once as it is and once with learned sinks
-(GPT-OSS). Each then reads stretches of the validation text, 20 times the context, in three ways:
+A RoPE model is trained on tiny Shakespeare's characters at a short context, once as it is and once
+with a learned sink in every head (GPT-OSS). Every training sequence begins with a mark, as those of
+Llama and its kin do, so that there is a first position to know again. Each model then reads
+stretches of the validation text, 20 times the context, in three ways:
 
     sinks   a rolling cache of the context's size that keeps the first 4 positions (StreamingLLM)
     window  the same cache without them: the newest positions alone
@@ -21,6 +23,7 @@ import argparse
 import math
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -29,25 +32,27 @@ from benchmarks.reading import Read, attention_mass, perplexity, read, read_with
 from benchmarks.report import machine_facts, write_result
 from engine.checkpoints import find_checkpoint
 from engine.config import Config
+from engine.corpora import add, documents
 from engine.device import choose_device
+from engine.errors import InputError
 from engine.generation.load import Generator, load_checkpoint
 from engine.lab import Lab
+from engine.model import GPT
 from engine.session import Material
 
 SETTINGS: dict[str, Any] = {
-    "model.n_layer": 4,
-    "model.n_head": 4,
-    "model.n_embd": 128,
-    "model.context_length": 128,
+    "model.n_layer": 3,
+    "model.n_head": 3,
+    "model.n_embd": 96,
+    "model.context_length": 127,
     "model.norm": "rmsnorm",
     "model.position": "rope",
     "model.mlp": "swiglu",
     "model.bias": False,
-    "data.tokenizer": "bpe",
-    "data.vocab_size": 2048,
+    "data.tokenizer": "char",
     "optimizer.lr": 4e-3,
     "train.batch_size": 16,
-    "train.max_steps": 1500,
+    "train.max_steps": 2000,
     "train.eval_every": 500,
     "save.policy": "rolling",
 }
@@ -56,12 +61,16 @@ QUICK: dict[str, Any] = {
     "model.n_head": 2,
     "model.n_embd": 32,
     "model.context_length": 16,
-    "data.tokenizer": "char",
     "train.batch_size": 4,
     "train.max_steps": 30,
     "train.eval_every": 0,
 }
-MODELS: dict[str, dict[str, Any]] = {"plain": {}, "learned-sinks": {"model.learned_sinks": True}}
+MODELS: dict[str, dict[str, Any]] = {
+    "ordinary": {},
+    "learned-sinks": {"model.learned_sinks": True},
+}
+MARK = "¶"
+"""What a training sequence begins with: a character that the text does not have."""
 WAYS: dict[str, int | None] = {"sinks": 4, "window": 0, "plain": None}
 """Name of a way to read -> first positions that the rolling cache keeps; None keeps everything."""
 LIMIT = 0.10
@@ -72,7 +81,7 @@ TIMES = 20
 """The length of a stream, in contexts."""
 SHOWN = 3
 """Contexts over which perplexity is told by position."""
-ROWS = 16
+ROWS, QUICK_ROWS = 16, 4
 """Stretches of the validation text that are read side by side."""
 
 
@@ -83,13 +92,33 @@ def trained(lab: Lab, name: str, config: Config) -> Generator:
     return load_checkpoint(find_checkpoint(lab, name), choose_device("cpu"))
 
 
+def add_marked(lab: Lab, text: str, context: int, options: argparse.Namespace) -> str:
+    """Register the text with a mark before every `context` characters; the corpus's name.
+
+    Windows that are context + 1 apart then all begin with a mark, and none is ever a target.
+    Raises InputError when the text has the mark.
+    """
+    corpus = training.add_text(lab, text, options.data)
+    whole = "".join(documents(lab, corpus))
+    if MARK in whole:
+        raise InputError(f"'{corpus}' holds '{MARK}', which marks beginnings here")
+    pieces = (whole[at : at + context] for at in range(0, len(whole), context))
+    path = lab.root / "marked.txt"
+    path.write_text("".join(MARK + piece for piece in pieces))
+    add(lab, "marked", [path], replace=True)
+    return "marked"
+
+
 def stretches(lab: Lab, config: Config, generator: Generator, rows: int) -> Tensor:
-    """(rows, 20·context + 1) tokens: consecutive stretches of the validation text."""
+    """(rows, 20·context + 1) tokens: a mark, and consecutive stretches of the validation text."""
     material = Material(lab, config, lambda _: None, generator.tokenizer)
-    length = TIMES * config.model.context_length + 1
     text = material.prepared.tokens().slice(material.train_tokens, material.prepared.n_tokens)
+    mark = generator.tokenizer.encode(MARK)
+    text = text[~np.isin(text, mark)]
+    length = TIMES * config.model.context_length
     rows = min(rows, len(text) // length)
-    return torch.tensor(text[: rows * length]).view(rows, length)
+    text_RN = torch.from_numpy(text[: rows * length]).view(rows, length)
+    return torch.cat((torch.tensor(mark).expand(rows, 1), text_RN), dim=1)
 
 
 def by_position(losses: dict[str, Tensor], context: int) -> list[dict[str, float]]:
@@ -136,32 +165,38 @@ def memory(reads: dict[str, Read], context: int) -> dict[str, list[dict[str, int
 
 
 def measure(lab: Lab, options: argparse.Namespace) -> dict[str, Any]:
+    """Train, read, and look, one model after another."""
     torch.set_num_threads(1)
-    text = training.EMBEDDED if options.quick else "wikitext-2"
-    settings = SETTINGS | (QUICK if options.quick else {})
-    settings["data.corpus"] = training.add_text(lab, text, options.data)
+    text = training.EMBEDDED if options.quick else "tinyshakespeare"
+    settings = SETTINGS | (QUICK if options.quick else {}) | training.chosen(options)
+    context = settings["model.context_length"]
+    settings["data.corpus"] = add_marked(lab, text, context, options)
+    settings["data.stride"] = context + 1
     result: dict[str, Any] = {"text": text, "settings": settings, "stream": TIMES, "models": {}}
     for name, parts in MODELS.items():
         config = training.configure(settings | parts)
         generator = trained(lab, name, config)
-        tokens_RN = stretches(lab, config, generator, 4 if options.quick else ROWS)
-        context = config.model.context_length
-        marks = [times * context for times in (1, 5, 10, 15, TIMES)]
-        reads = {way: read(generator.model, tokens_RN, kept, marks) for way, kept in WAYS.items()}
-        losses = {way: one.losses_RN for way, one in reads.items()}
-        losses["within"] = read_within(generator.model, tokens_RN)
-        attention = attention_mass(generator.model, tokens_RN)
-        result["models"][name] = {
-            "val_loss": generator.meta.get("val_loss"),
-            "rows": len(tokens_RN),
-            "by_position": by_position(losses, context),
-            "by_context": by_context(losses, context),
-            "last_quarter": last_quarter(losses),
-            "memory": memory(reads, context),
-            "attention": vars(attention),
-        }
+        tokens_RN = stretches(lab, config, generator, QUICK_ROWS if options.quick else ROWS)
+        result["models"][name] = examine(generator.model, tokens_RN)
         show(name, result["models"][name])
     return result
+
+
+def examine(model: GPT, tokens_RN: Tensor) -> dict[str, Any]:
+    """All that is reported of one model."""
+    context = model.config.context_length
+    marks = [times * context for times in (1, 5, 10, 15, TIMES)]
+    reads = {way: read(model, tokens_RN, kept, marks) for way, kept in WAYS.items()}
+    losses = {way: one.losses_RN for way, one in reads.items()}
+    losses["within"] = read_within(model, tokens_RN)
+    return {
+        "rows": len(tokens_RN),
+        "by_position": by_position(losses, context),
+        "by_context": by_context(losses, context),
+        "last_quarter": last_quarter(losses),
+        "memory": memory(reads, context),
+        "attention": vars(attention_mass(model, tokens_RN)),
+    }
 
 
 def verdict(model: dict[str, Any]) -> str:

@@ -88,7 +88,7 @@ class Contest:
     def __init__(self, lab: Lab, text: str, options: argparse.Namespace) -> None:
         self.lab = lab
         self.settings = {"data.corpus": training.add_text(lab, text, options.data)}
-        self.settings |= SETTINGS[text]
+        self.settings |= SETTINGS[text] | training.chosen(options)
         self.tried: list[dict[str, Any]] = []
         self.parameters = 0  # the classic's, known after its first run
 

@@ -60,7 +60,7 @@ def shape(result: dict[str, Any]) -> str:
         f"{about['model.n_embd']}×{about['model.n_layer']}×{about['model.n_head']} "
         f"(width, layers, heads), context {about['model.context_length']}, "
         f"batch {about['train.batch_size']}, {about['train.max_steps']:,} steps: "
-        f"{tokens / 1e6:.2f} M tokens, each side the same ones in the same order."
+        f"{tokens / 1e6:.2f} M tokens."
     )
 
 
@@ -116,7 +116,7 @@ def classic_and_modern_section(
     parts = [
         f"### {title}",
         f"`{command}`",
-        shape(result),
+        shape(result) + " Both sides read the same ones in the same order.",
         table(
             ["network", "parameters", "rate", f"loss, {seeds} seeds", "perplexity", "bits/byte",
              "tokens/s"],
@@ -162,12 +162,15 @@ def beyond_section(result: dict[str, Any] | None, charts: dict[str, str]) -> str
     parts = [
         title,
         f"`{command}`",
-        shape(result) + " RoPE, RMSNorm, SwiGLU; the second network has a learned sink a head.",
+        shape(result)
+        + " RoPE, RMSNorm, SwiGLU; tiny Shakespeare by characters. Every training sequence begins "
+        "with a mark, as those of Llama and its kin do. **ordinary** is the network as it is, "
+        "**learned-sinks** the same with a learned sink in every head (GPT-OSS).",
         "Ways to read, token by token: **sinks**, a rolling cache of the context's size that keeps "
         "the first 4 positions; **window**, the same cache with the newest positions alone; "
         "**plain**, a cache that keeps everything, at positions never trained. **within** is the "
         "control: the same tokens read within the trained context, each after at least half a "
-        "context.",
+        "context (and the mark).",
     ]
     for name, model in result["models"].items():
         parts += beyond_model(name, model, result, charts)

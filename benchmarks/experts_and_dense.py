@@ -40,7 +40,7 @@ def configure(settings: dict[str, Any], rate: float, seed: int) -> tuple[Config,
 def measure(lab: Lab, text: str, options: argparse.Namespace) -> dict[str, Any]:
     """All runs, the two kinds in turn: a slow hour of the machine slows both."""
     corpus = training.add_text(lab, text, options.data)
-    settings = SETTINGS[text] | {"data.corpus": corpus}
+    settings = SETTINGS[text] | {"data.corpus": corpus} | training.chosen(options)
     runs: dict[str, list[dict[str, Any]]] = {"dense": [], "experts": []}
     for seed in SEEDS[:2] if options.quick else SEEDS:
         configs = configure(settings, options.rate, seed)

@@ -3,7 +3,7 @@
 Knows models, caches and tokens; nothing of runs and tables.
 
 Legend of shape suffixes: R rows (texts read side by side), N tokens of a text, T positions, S keys,
-B windows, H heads, G heads of keys and values, D width of a head, V vocabulary.
+H heads, G heads of keys and values, D width of a head, V vocabulary.
 """
 
 from __future__ import annotations
@@ -51,26 +51,27 @@ def read(model: GPT, tokens_RN: Tensor, stream: int | None, marks: list[int]) ->
 
 
 @torch.no_grad()
-def read_within(model: GPT, tokens_RN: Tensor, batch: int = 64) -> Tensor:
+def read_within(model: GPT, tokens_RN: Tensor) -> Tensor:
     """Nats of the same tokens read within the trained context, (R, N - 1).
 
     In windows half a context apart, of which the second half counts: every token is predicted from
-    at least half a context and at most a whole one. The first window counts whole.
+    at least half a context and at most a whole one. The first window counts whole. Each begins
+    with its row's first token, as every sequence did in training.
     """
     R, N = tokens_RN.shape
     context = model.config.context_length
     half = context // 2
     losses_RN = torch.empty(R, N - 1)
     starts = [*range(0, N - 1 - context, half), N - 1 - context]
-    for rows in torch.arange(R).split(max(1, batch)):
-        for start in starts:
-            window_BT = tokens_RN[rows, start : start + context + 1]
-            logits_BTV = model(window_BT[:, :-1])
-            nats_BT = functional.cross_entropy(
-                logits_BTV.transpose(1, 2), window_BT[:, 1:], reduction="none"
-            )
-            counted = 0 if start == 0 else half
-            losses_RN[rows, start + counted : start + context] = nats_BT[:, counted:]
+    for start in starts:
+        window_RT = tokens_RN[:, start : start + context + 1].clone()
+        window_RT[:, 0] = tokens_RN[:, 0]
+        logits_RTV = model(window_RT[:, :-1])
+        nats_RT = functional.cross_entropy(
+            logits_RTV.transpose(1, 2), window_RT[:, 1:], reduction="none"
+        )
+        counted = 0 if start == 0 else half
+        losses_RN[:, start + counted : start + context] = nats_RT[:, counted:]
     return losses_RN
 
 

@@ -16,6 +16,8 @@ from typing import Any
 
 from engine import control, events
 from engine.config import Config
+from engine.config.load import parse_assignments
+from engine.config.schema import find_field
 from engine.corpora import add
 from engine.corpora.registry import read_entries
 from engine.errors import InputError
@@ -44,7 +46,16 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         help=f"folder with tinyshakespeare/ and wikitext-2/ (default: ${DATA_VARIABLE})",
     )
     parser.add_argument("--quick", action="store_true", help="a minute, on the text at hand")
+    parser.add_argument(
+        "--set", action="append", default=[], help="a field for all runs, as in tui-lab train"
+    )
     parser.add_argument("--lab", type=Path, help="a folder to train in, and to keep")
+
+
+def chosen(options: argparse.Namespace) -> dict[str, Any]:
+    """The fields of `--set`, with their values. Raises ConfigError."""
+    given = parse_assignments(options.set)
+    return {key: find_field(key).parse(value) for key, value in given.items()}
 
 
 @contextmanager

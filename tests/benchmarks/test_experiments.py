@@ -35,16 +35,17 @@ FACTS = {
 
 @pytest.fixture
 def quick(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> argparse.Namespace:
-    """The options of `--quick`, with fewer rates and seeds than even that takes."""
+    """The options of `--quick`, with fewer rates and steps than even that takes."""
     monkeypatch.setattr(classic_and_modern, "RATES", (4e-3, 8e-3))
     monkeypatch.setattr(classic_and_modern, "MOST_RATES", 2)
-    monkeypatch.setitem(
-        classic_and_modern.SETTINGS,
-        "tiny",
-        classic_and_modern.SETTINGS["tiny"] | {"train.max_steps": 8, "train.eval_every": 4},
+    return argparse.Namespace(
+        quick=True,
+        data=None,
+        ablations=True,
+        rate=4e-3,
+        lab=None,
+        set=["train.max_steps=8", "train.eval_every=4"],
     )
-    monkeypatch.setitem(beyond_the_context.QUICK, "train.max_steps", 4)
-    return argparse.Namespace(quick=True, data=None, ablations=True, rate=4e-3, lab=None)
 
 
 def put(folder: Path, name: str, result: dict[str, Any]) -> None:
@@ -60,6 +61,7 @@ def test_every_experiment_runs_and_is_told_on_the_page(
     for side in ("classic", "modern"):
         assert contest[side]["val_loss"]["low"] <= contest[side]["val_loss"]["mean"]
         assert [run["seed"] for run in contest[side]["runs"]] == [1, 2]
+        assert [run["tokens"] for run in contest[side]["runs"]] == [8 * 4 * 16] * 2
     sizes = [contest[side]["parameters"] for side in ("classic", "modern")]
     assert abs(sizes[1] / sizes[0] - 1) < 0.01
     assert set(contest["ablations"]) == {*classic_and_modern.PARTS, "all"}

@@ -60,12 +60,17 @@ def test_beyond_it_the_ways_differ_and_the_rolling_ones_are_flat() -> None:
 
 
 def test_the_control_gives_every_token_half_a_context_or_more() -> None:
-    """Each is scored once, from a window that holds at least half a context before it."""
+    """Each is scored once, from a window that begins with the first token of all, and holds at
+    least half a context before it."""
     network = model()
     tokens = torch.randint(11, (2, 3 * CONTEXT + 6))
     found = read_within(network, tokens)
     torch.testing.assert_close(found[:, :CONTEXT], nats(network, tokens[:, : CONTEXT + 1]))
-    windows = {start: nats(network, tokens[:, start : start + CONTEXT + 1]) for start in range(38)}
+    windows = {}
+    for start in range(38):
+        window = tokens[:, start : start + CONTEXT + 1].clone()
+        window[:, 0] = tokens[:, 0]
+        windows[start] = nats(network, window)
     for token in range(CONTEXT, found.shape[1]):
         allowed = range(token - CONTEXT + 1, token - CONTEXT // 2 + 1)
         candidates = [windows[start][:, token - start] for start in allowed if start in windows]
