@@ -265,12 +265,12 @@ def test_ctrl_c_ends_the_sample_and_not_the_conversation(lab: Lab, capsys) -> No
     whole = generator.model.features
     calls = 0
 
-    def interrupted(tokens):
+    def interrupted(*arguments):
         nonlocal calls
         calls += 1
         if calls == 3:
             raise KeyboardInterrupt
-        return whole(tokens)
+        return whole(*arguments)
 
     generator.model.features = interrupted
     lines = iter(["the", "/again"])
