@@ -1,7 +1,8 @@
 """One generation at a time, from a checkpoint or from the live weights, as one stream of reports.
 
 Checkpoints answer through the console's own thread; live weights through the trainer, which
-samples between two steps. No Textual and no torch: whoever draws calls `drain` at its own pace.
+samples between two steps. Several may be asked for at once: they come one after the other, so that
+the rate of each is its own. No Textual and no torch: whoever draws calls `drain` at its own pace.
 """
 
 from __future__ import annotations
@@ -21,8 +22,10 @@ from tui_lab.generation_thread import (
     LoadFailed,
     Loading,
     Report,
+    Scored,
     Started,
     Token,
+    token_of,
 )
 from tui_lab.generations import Generation
 
@@ -41,18 +44,22 @@ class LivePort(Protocol):
 class News:
     """What has come since the last look."""
 
-    tokens: list[Token] = field(default_factory=list)
-    ended: Generation | None = None
+    tokens: list[tuple[Generation, Token]] = field(default_factory=list)
+    ended: list[Generation] = field(default_factory=list)
+    scored: list[Generation] = field(default_factory=list)
     errors: list[EngineError] = field(default_factory=list)
 
 
 class Conversation:
-    """`current` is the generation that is coming; it is filled in by `drain`."""
+    """`current` is the generation that is coming; it is filled in by `drain`. After it come those
+    that wait."""
 
     def __init__(
         self, thread: GenerationThread, port: LivePort, clock: Callable[[], float]
     ) -> None:
         self.current: Generation | None = None
+        self._waiting: deque[Generation] = deque()
+        self._judging: dict[str, Generation] = {}
         self._thread = thread
         self._port = port
         self._clock = clock
@@ -68,31 +75,60 @@ class Conversation:
         """Have a checkpoint ready before the first prompt."""
         self._thread.load(reference)
 
-    def begin(self, generation: Generation) -> None:
-        """Ask for a generation. Raises InputError when that cannot be."""
+    def begin(self, *generations: Generation) -> None:
+        """Ask for generations, one after the other. Raises InputError when that cannot be."""
         if self.current is not None:
             raise InputError("one text at a time", "escape cancels the one that is coming")
+        if not self._port.trainer.active and any(each.reference is None for each in generations):
+            raise InputError("no run is training or attached to", "ctrl+o chooses a checkpoint")
+        self._waiting.extend(generations)
+        self._next()
+
+    def _next(self) -> None:
+        if not self._waiting:
+            return
+        self.current = generation = self._waiting.popleft()
+        generation.asked = self._clock()
         if generation.reference is not None:
             self._thread.generate(
-                generation.request, generation.reference, generation.prompt, generation.params
+                generation.request,
+                generation.reference,
+                generation.prompt,
+                generation.params,
+                generation.continued,
             )
-        elif self._port.trainer.active:
-            self._port.subscribe(generation.request, self._live_event)
-            self._port.trainer.put(Sample(generation.prompt, generation.params, generation.request))
         else:
-            raise InputError("no run is training or attached to", "ctrl+o chooses a checkpoint")
-        self.current = generation
+            self._port.subscribe(generation.request, self._live_event)
+            self._port.trainer.put(
+                Sample(
+                    generation.prompt, generation.params, generation.request, generation.continued
+                )
+            )
 
-    def cancel(self) -> Generation | None:
-        """End the current generation at once; what still comes for it is not heard."""
+    def judge(self, generation: Generation, reference: str, who: str) -> None:
+        """Have the checkpoint `reference`, called `who`, say how likely each of its tokens is."""
+        generation.judged, generation.others = who, ()
+        self._judging[generation.request] = generation
+        tokens = [token.token for token in generation.sequence]
+        self._thread.score(
+            generation.request, reference, generation.prompt, tokens, generation.run_folder
+        )
+
+    def cancel(self) -> list[Generation]:
+        """End the current generation, and those that wait, at once; what still comes for it is not
+        heard."""
         generation = self.current
         if generation is None:
-            return None
+            return []
         if generation.reference is not None:
             self._thread.cancel(generation.request)
         else:
             self._port.trainer.put(CancelSample(generation.request))
-        return self._end("cancelled")
+        waiting = list(self._waiting)
+        self._waiting.clear()
+        for other in waiting:
+            other.reason = "cancelled"
+        return [self._end("cancelled"), *waiting]
 
     def close(self) -> None:
         self.cancel()
@@ -105,8 +141,9 @@ class Conversation:
             for _ in range(len(reports)):
                 self._take(reports.popleft(), news)
         if self._orphaned():
-            news.ended = self._end("failed")
-            news.errors.append(EngineError("the run ended before the text did"))
+            self._fail(EngineError("the run ended before the text did"), news)
+        if self.current is None:
+            self._next()
         return news
 
     def doing(self) -> str:
@@ -126,17 +163,34 @@ class Conversation:
             self._loading_since = None
             if self.current is None or self.current.reference != report.reference:
                 news.errors.append(report.error)  # else it ends the generation, and is told there
+        elif isinstance(report, Scored):
+            self._take_scores(report, news)
         elif self.current is None or report.request != self.current.request:
             return
         elif isinstance(report, Started):
             self.current.started = report.at
         elif isinstance(report, Token):
-            self.current.add(report.text, report.at)
-            news.tokens.append(report)
+            self.current.add(report)
+            news.tokens.append((self.current, report))
+        elif report.error is not None:
+            self._fail(report.error, news)
         else:
-            if report.error is not None:
-                news.errors.append(report.error)
-            news.ended = self._end(report.reason)
+            news.ended.append(self._end(report.reason))
+
+    def _take_scores(self, report: Scored, news: News) -> None:
+        generation = self._judging.pop(report.request, None)
+        if generation is None:
+            return
+        generation.others = report.probabilities
+        if report.error is not None:
+            news.errors.append(report.error)
+        news.scored.append(generation)
+
+    def _fail(self, error: EngineError, news: News) -> None:
+        generation = self._end("failed")
+        generation.error = error.title
+        news.errors.append(error)
+        news.ended.append(generation)
 
     def _end(self, reason: str) -> Generation:
         generation = self.current
@@ -151,9 +205,7 @@ class Conversation:
         """An event of a live sample, kept for the next look."""
         now = self._clock()
         if isinstance(event, TokenGenerated):
-            self._live.append(
-                Token(event.request, event.text, event.probability, event.alternatives, now)
-            )
+            self._live.append(token_of(event.request, event, now))
         elif isinstance(event, SampleDone):
             error = EngineError(event.error) if event.error else None
             self._live.append(Ended(event.request, "failed" if error else event.reason, now, error))

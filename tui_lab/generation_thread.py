@@ -10,8 +10,9 @@ import queue
 import threading
 import time
 from collections import OrderedDict, deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Protocol
 
 from engine.errors import EngineError, in_words
@@ -26,8 +27,15 @@ class Streams(Protocol):
     """What a loaded checkpoint can do (`engine.generation.load.Generator`)."""
 
     def stream(
-        self, prompt: str, params: SamplingParams, should_stop: Callable[[], bool]
+        self,
+        prompt: str,
+        params: SamplingParams,
+        should_stop: Callable[[], bool],
+        *,
+        continued: Sequence[int],
     ) -> Iterator[Any]: ...
+
+    def score(self, prompt: str, tokens: Sequence[int], run: Path) -> Sequence[Any]: ...
 
 
 @dataclass(frozen=True)
@@ -62,6 +70,36 @@ class Token:
     probability: float
     alternatives: tuple[tuple[str, float], ...]
     at: float
+    token: int = 0
+    entropy: float = 0.0
+    """Nats."""
+    alternative_ids: tuple[int, ...] = ()
+    cache_bytes: int = 0
+
+
+def token_of(request: str, token: Any, at: float) -> Token:
+    """A `GeneratedToken`, or a `TokenGenerated` event, as a report."""
+    return Token(
+        request=request,
+        text=token.text,
+        probability=token.probability,
+        alternatives=token.alternatives,
+        at=at,
+        token=token.token,
+        entropy=token.entropy,
+        alternative_ids=token.alternative_ids,
+        cache_bytes=token.cache_bytes,
+    )
+
+
+@dataclass(frozen=True)
+class Scored:
+    """What another checkpoint makes of a text: a probability for each of its tokens; none, and
+    perhaps an `error`, where that could not be had."""
+
+    request: str
+    probabilities: tuple[float, ...]
+    error: EngineError | None = None
 
 
 @dataclass(frozen=True)
@@ -74,7 +112,7 @@ class Ended:
     error: EngineError | None = None
 
 
-Report = Loading | Loaded | LoadFailed | Started | Token | Ended
+Report = Loading | Loaded | LoadFailed | Started | Token | Scored | Ended
 
 
 class GenerationThread:
@@ -101,9 +139,23 @@ class GenerationThread:
         """Load a checkpoint, so that the first prompt need not wait for it."""
         self._put(lambda: self._get(reference))
 
-    def generate(self, request: str, reference: str, prompt: str, params: SamplingParams) -> None:
-        """Continue `prompt`; every report about it carries `request`."""
-        self._put(lambda: self._generate(request, reference, prompt, params))
+    def generate(
+        self,
+        request: str,
+        reference: str,
+        prompt: str,
+        params: SamplingParams,
+        continued: Sequence[int] = (),
+    ) -> None:
+        """Continue `prompt`, which the tokens `continued` follow already (the last of them is the
+        first that comes); every report about it carries `request`."""
+        self._put(lambda: self._generate(request, reference, prompt, params, continued))
+
+    def score(
+        self, request: str, reference: str, prompt: str, tokens: Sequence[int], run: Path
+    ) -> None:
+        """Have a checkpoint judge what one of the run in the folder `run` made of `prompt`."""
+        self._put(lambda: self._score(request, reference, prompt, tokens, run))
 
     def cancel(self, request: str) -> None:
         """End a request before its next token, or before it began."""
@@ -156,7 +208,28 @@ class GenerationThread:
             self._load = load_generator
         return self._load
 
-    def _generate(self, request: str, reference: str, prompt: str, params: SamplingParams) -> None:
+    def _score(
+        self, request: str, reference: str, prompt: str, tokens: Sequence[int], run: Path
+    ) -> None:
+        generator = self._get(reference)
+        if isinstance(generator, EngineError):
+            self.out.append(Scored(request, ()))  # the error is told as that of loading
+            return
+        try:
+            scored = generator.score(prompt, tokens, run)
+        except BaseException as error:
+            self.out.append(Scored(request, (), explained(error)))
+        else:
+            self.out.append(Scored(request, tuple(one.probability for one in scored)))
+
+    def _generate(
+        self,
+        request: str,
+        reference: str,
+        prompt: str,
+        params: SamplingParams,
+        continued: Sequence[int],
+    ) -> None:
         generator = self._get(reference)
         now = self._clock
         if isinstance(generator, EngineError):
@@ -166,11 +239,12 @@ class GenerationThread:
         self.out.append(Started(request, now()))
         try:
             if request not in self._cancelled:
-                for token in generator.stream(prompt, params, lambda: request in self._cancelled):
+                stream = generator.stream(
+                    prompt, params, lambda: request in self._cancelled, continued=continued
+                )
+                for token in stream:
                     reason = token.reason or reason
-                    self.out.append(
-                        Token(request, token.text, token.probability, token.alternatives, now())
-                    )
+                    self.out.append(token_of(request, token, now()))
         except BaseException as error:
             self.out.append(Ended(request, "failed", now(), explained(error)))
         else:

@@ -25,6 +25,7 @@ from tui_lab.sinks import Sinks
 from tui_lab.state import Line
 from tui_lab.widgets.alternatives import Alternatives
 from tui_lab.widgets.chart import Chart, Plot
+from tui_lab.widgets.colouring import Piece
 from tui_lab.widgets.cycle import Cycle
 from tui_lab.widgets.filter_line import FilterLine
 from tui_lab.widgets.overlay import letters_legend
@@ -35,7 +36,6 @@ from tui_lab.widgets.readout import EventLog, TextPanel
 from tui_lab.widgets.table import Column, Row, Table
 from tui_lab.widgets.text_field import TextField
 from tui_lab.widgets.token_map import TokenMap, TokenPiece
-from tui_lab.widgets.token_text import Piece
 from tui_lab.widgets.topbar import TopBar
 
 SIZE = (400, 60)

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import itertools
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from engine.errors import CheckpointError
 from engine.generation.params import SamplingParams
@@ -30,6 +31,14 @@ class FakeToken:
     probability: float
     alternatives: tuple[tuple[str, float], ...]
     reason: str = ""
+    entropy: float = 0.0
+    alternative_ids: tuple[int, ...] = ()
+    cache_bytes: int = 0
+
+
+@dataclass(frozen=True)
+class FakeScore:
+    probability: float
 
 
 @dataclass
@@ -39,11 +48,24 @@ class FakeGenerator:
     gate: threading.Semaphore | None = None
     prompts: list[tuple[str, SamplingParams]] = field(default_factory=list)
     words: list[str] = field(default_factory=lambda: WORDS)
+    continued: list[tuple[int, ...]] = field(default_factory=list)
+    scored: list[tuple[str, tuple[int, ...], Path]] = field(default_factory=list)
+
+    def score(self, prompt: str, tokens: Sequence[int], run: Path) -> list[FakeScore]:
+        """Probabilities that run through all levels too, in another order."""
+        self.scored.append((prompt, tuple(tokens), run))
+        return [FakeScore((0.9, 0.02, 0.24, 0.4)[at % 4]) for at in range(len(tokens))]
 
     def stream(
-        self, prompt: str, params: SamplingParams, should_stop: Callable[[], bool]
+        self,
+        prompt: str,
+        params: SamplingParams,
+        should_stop: Callable[[], bool],
+        *,
+        continued: Sequence[int] = (),
     ) -> Iterator[FakeToken]:
         self.prompts.append((prompt, params))
+        self.continued.append(tuple(continued))
         for index in range(params.max_tokens):
             while self.gate is not None and not self.gate.acquire(timeout=0.01):
                 if should_stop():
@@ -54,7 +76,17 @@ class FakeGenerator:
             others = ((" a", 0.06), (" an", 0.03), ("\n", 0.004))
             alternatives = tuple(sorted([(text, probability), *others], key=lambda a: -a[1]))
             last = index == params.max_tokens - 1
-            yield FakeToken(index, 1, text, probability, alternatives, "length" if last else "")
+            yield FakeToken(
+                index,
+                token=100 + index,
+                text=text,
+                probability=probability,
+                alternatives=alternatives,
+                reason="length" if last else "",
+                entropy=(index % 11) * 0.5,
+                alternative_ids=(1, 2, 3, 4),
+                cache_bytes=4096 * (index + 1),
+            )
             if should_stop():
                 return
 

@@ -77,7 +77,7 @@ def test_an_unforeseen_exception_is_a_failure_in_words(lab: Lab):
     """Also a BaseException: it would kill the thread, and the console would wait for ever."""
 
     class Bad:
-        def stream(self, *args):
+        def stream(self, *args, **options):
             raise MemoryError("no room\nfor this")
 
     thread = GenerationThread(lab, lambda lab, reference: Bad())

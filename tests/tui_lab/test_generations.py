@@ -6,6 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from engine.generation.params import SamplingParams
+from tui_lab.generation_thread import Token
 from tui_lab.generations import Generation, again, settings, stops_to_text, text_to_stops
 
 
@@ -34,7 +35,7 @@ def test_the_rate_leaves_out_the_wait_for_the_first_token():
     one = generation()
     one.started = 12.0
     for index in range(11):
-        one.add("x", 12.5 + index * 0.1)
+        one.add(Token("r1", "x", 0.5, (), 12.5 + index * 0.1))
     assert one.tokens_per_second is not None
     assert abs(one.tokens_per_second - 10) < 1e-6
     assert one.first_token_seconds == 0.5
@@ -44,9 +45,9 @@ def test_the_rate_leaves_out_the_wait_for_the_first_token():
 
 def test_once_more_keeps_the_seed_and_nothing_of_what_came():
     one = generation()
-    one.add("x", 11.0)
+    one.add(Token("r1", "x", 0.5, (), 11.0))
     two = again(one, 2, "r2", 20.0)
     assert (two.params, two.prompt, two.reference) == (one.params, one.prompt, one.reference)
     assert (two.tokens, two.text, two.first) == (0, [], None)
-    two.add("y", 21.0)
+    two.add(Token("r2", "y", 0.5, (), 21.0))
     assert one.text == ["x"]

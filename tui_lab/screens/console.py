@@ -1,4 +1,4 @@
-"""The console: a prompt, its settings, and the text that a checkpoint or the live weights give.
+"""The console: a prompt, its settings, and the texts that checkpoints or the live weights give.
 
 While something comes, the conversation is emptied ten times a second, not once a token. Knows
 nothing of torch.
@@ -9,9 +9,8 @@ from __future__ import annotations
 import secrets
 import time
 from collections.abc import Callable
-from contextlib import suppress
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from itertools import groupby
+from typing import TYPE_CHECKING
 
 from textual import on
 from textual.app import ComposeResult
@@ -19,15 +18,17 @@ from textual.containers import Horizontal, Vertical
 from textual.timer import Timer
 from textual.widgets import Static
 
-from engine.atomic import write_text
 from engine.errors import EngineError, InputError
-from engine.generation.params import PARAM_NAMES, SamplingParams
-from engine.text import visible
+from engine.generation.params import SamplingParams
 from tui_lab.conversation import Conversation
-from tui_lab.generation_thread import GenerationThread, Streams
+from tui_lab.generation_thread import GenerationThread, Streams, Token
 from tui_lab.generations import Generation, again
 from tui_lab.keys import bindings
 from tui_lab.screens.base import LabScreen
+from tui_lab.screens.console_beside import ALTERNATIVES, Beside
+from tui_lab.screens.console_branches import Branching
+from tui_lab.screens.console_columns import Column, Columns
+from tui_lab.screens.console_keeping import Keeping
 from tui_lab.screens.console_settings import ConsoleSettings, with_seed
 from tui_lab.screens.console_sources import (
     LIVE,
@@ -38,10 +39,10 @@ from tui_lab.screens.console_sources import (
     list_sources,
 )
 from tui_lab.screens.console_transcript import Transcript
-from tui_lab.screens.dialogs import TextDialog
 from tui_lab.widgets.alternatives import Alternatives
+from tui_lab.widgets.colouring import MEASURES, Legend, Measure
 from tui_lab.widgets.prompt import PromptArea
-from tui_lab.widgets.token_text import Legend, TokenText
+from tui_lab.widgets.token_text import TokenText
 
 if TYPE_CHECKING:
     from tui_lab.app import LabApp
@@ -52,7 +53,7 @@ SEEDS = 1_000_000
 """A drawn seed is below this: short enough to be read out and typed again."""
 
 
-class ConsoleScreen(LabScreen):
+class ConsoleScreen(Keeping, Branching, Beside, LabScreen):
     """`load` and `sources` stand in for the engine, `clock` for the time, in tests."""
 
     NAME = "console"
@@ -70,20 +71,24 @@ class ConsoleScreen(LabScreen):
         super().__init__()
         self._load, self._list, self._clock = load, sources, clock
         self.source: Source | None = None
+        self.beside: Source | None = None
+        """What stands in the second column."""
+        self.measure: Measure = MEASURES["probability"]
+        self.departure: int | None = None
+        """The piece at which the newest branch was taken."""
         self._count = 0
         self._wanted: list[str | None] = []  # asked for before the screen was there
 
     def compose_body(self) -> ComposeResult:
         with Horizontal(id="console-body"):
             with Vertical(id="console-left"):
-                yield Static("", id="source", markup=False)
-                yield Transcript(id="transcript")
+                yield Columns()
                 with Horizontal(id="prompt-row"):
                     yield Static("❯ " if self.lab_app.unicode else "> ", id="prompt-mark")
                     yield PromptArea(placeholder="a text to go on with", id="prompt")
             with Vertical(id="console-right"):
                 yield ConsoleSettings()
-                yield Static("what else could have come", id="alternatives-title", markup=False)
+                yield Static(ALTERNATIVES, id="alternatives-title", markup=False)
                 yield Alternatives(id="alternatives")
                 yield Legend(id="legend")
 
@@ -91,9 +96,9 @@ class ConsoleScreen(LabScreen):
         thread = GenerationThread(self.lab_app.lab, self._load, self._clock)
         self.conversation = Conversation(thread, self.lab_app, self._clock)
         self._timer: Timer = self.set_interval(1 / LOOKS, self._drain, pause=True)
-        self._recall()
+        self.recall()
         self.prompt.focus()
-        self._show_source()
+        self.show_source()
         if self._wanted:
             self.open_reference(self._wanted[-1])
         else:
@@ -103,8 +108,16 @@ class ConsoleScreen(LabScreen):
         self.conversation.close()
 
     @property
+    def columns(self) -> Columns:
+        return self.query_one(Columns)
+
+    @property
     def transcript(self) -> Transcript:
-        return self.query_one(Transcript)
+        """The text that the keys act on."""
+        return self.columns.active.transcript
+
+    def source_of(self, column: Column) -> Source | None:
+        return self.beside if column.number else self.source
 
     @property
     def prompt(self) -> PromptArea:
@@ -145,7 +158,7 @@ class ConsoleScreen(LabScreen):
 
     def _find_first(self) -> None:
         """The one used last, else the newest; a newcomer has the run that ships."""
-        remembered = self._memory.get("source", "")
+        remembered = self.memory.get("source", "")
         try:
             sources = self._list(self.lab_app.lab)
         except EngineError as error:
@@ -166,32 +179,40 @@ class ConsoleScreen(LabScreen):
 
     def _use(self, source: Source) -> None:
         self.source = source
-        self._show_source()
+        self.show_source()
         if source.reference is not None:
-            self._memory["source"] = source.reference
-            self.conversation.load(source.reference)
-            self._timer.resume()
+            self.memory["source"] = source.reference
+            self.load(source)
 
-    def _show_source(self) -> None:
-        if self.source is None:
-            text = "nothing to talk to yet: train a run, or choose a checkpoint (ctrl+o)"
-        elif self.source == LIVE:
+    def load(self, source: Source) -> None:
+        """Have it ready before it is asked."""
+        if source.reference is not None:
+            self.conversation.load(source.reference)
+            self.wake()
+
+    def show_source(self) -> None:
+        for column in self.columns.all:
+            column.show_source(self._described(column))
+
+    def _described(self, column: Column) -> str:
+        source = self.source_of(column)
+        if source is None:
+            return "nothing to talk to yet: train a run, or choose a checkpoint (ctrl+o)"
+        if source == LIVE:
             run = self.lab_app.run_state
             state = "" if self.lab_app.trainer.active else " · no run is training"
-            text = f"live weights{f' of {run.name}' if run is not None and run.name else ''}{state}"
-        else:
-            text = f"{self.source.label} · {self.source.detail}"
-        self._set("#source", visible(text, lines=False, most=1000))
+            return f"live weights{f' of {run.name}' if run is not None and run.name else ''}{state}"
+        return f"{source.label} · {source.detail}"
+
+    def list_sources(self) -> list[Source]:
+        live = [LIVE] if self.lab_app.trainer.active else []
+        return live + self._list(self.lab_app.lab)
 
     async def action_choose(self) -> None:
         self.run_worker(self._choose())
 
     async def _choose(self) -> None:
-        def listing() -> list[Source]:
-            live = [LIVE] if self.lab_app.trainer.active else []
-            return live + self._list(self.lab_app.lab)
-
-        source = await self.lab_app.ask(SourceDialog(listing, self.source))
+        source = await self.lab_app.ask(SourceDialog(self.list_sources, self.source))
         if source is not None:
             self._use(source)
 
@@ -213,45 +234,63 @@ class ConsoleScreen(LabScreen):
         params = with_seed(params, secrets.randbelow(SEEDS))
         prompt = self.prompt.text
         self.prompt.remember(prompt)
-        self._remember()
-        self._begin(self._new(self.source, prompt, params))
+        self.remember()
+        columns = self.columns.shown
+        new = [self._new(column, prompt, params, number) for number, column in enumerate(columns)]
+        self.begin(*new)
 
     def action_repeat(self) -> None:
         """Once more what stands at the cursor: same checkpoint, settings and seed."""
-        chosen = self._chosen()
+        chosen = self.chosen()
         if chosen is not None:
-            self._begin(again(chosen, self._count + 1, self._request(), self._clock()))
+            self.begin(again(chosen, self.next_number, self.new_request(), self.now()))
 
-    def _request(self) -> str:
+    @property
+    def next_number(self) -> int:
+        return self._count + 1
+
+    def new_request(self) -> str:
         return f"console-{secrets.token_hex(8)}"  # other processes may ask the same run
 
-    def _new(self, source: Source, prompt: str, params: SamplingParams) -> Generation:
+    def now(self) -> float:
+        return self._clock()
+
+    def _new(self, column: Column, prompt: str, params: SamplingParams, after: int) -> Generation:
+        source, run = self.source_of(column), self.lab_app.run_state
+        assert source is not None
         return Generation(
-            number=self._count + 1,
-            request=self._request(),
+            number=self.next_number + after,
+            request=self.new_request(),
             reference=source.reference,
-            label=self._label(source),
+            label=self.label_of_live() if source == LIVE else source.label,
             prompt=prompt,
             params=params,
-            asked=self._clock(),
+            asked=self.now(),
+            run=run.path if source == LIVE and run is not None else "",
+            column=column.number,
         )
 
-    def _label(self, source: Source) -> str:
+    def label_of_live(self) -> str:
         run = self.lab_app.run_state
-        live = source == LIVE and run is not None
-        return f"{source.label} @ {run.step}" if live else source.label
+        return f"{LIVE.label} @ {run.step}" if run is not None else LIVE.label
 
-    def _begin(self, generation: Generation) -> None:
+    def begin(self, *generations: Generation) -> None:
+        """Ask for texts, each in its column, one after the other."""
         try:
-            self.conversation.begin(generation)
+            self.conversation.begin(*generations)
         except EngineError as error:
             self.lab_app.show_error(error)
             return
-        self._count += 1
-        self.transcript.begin(generation)
-        self.settings.used(generation.params.seed or 0)
+        self._count += len(generations)
+        for generation in generations:
+            self.columns.of(generation).transcript.begin(generation)
+        self.settings.used(generations[0].params.seed or 0)
+        self.wake()
+        self.show_status()
+
+    def wake(self) -> None:
+        """Look for what comes, until nothing can."""
         self._timer.resume()
-        self._show_status()
 
     def action_newline(self) -> None:
         self.prompt.focus()
@@ -259,9 +298,11 @@ class ConsoleScreen(LabScreen):
 
     def action_cancel(self) -> None:
         """Cancel what is coming; with nothing coming, leave the field, so that letters are keys."""
-        if (generation := self.conversation.cancel()) is not None:
-            self.transcript.end(generation)
-            self._show_status()
+        cancelled = self.conversation.cancel()
+        for generation in cancelled:
+            self.columns.of(generation).transcript.end(generation)
+        if cancelled:
+            self.show_status()
         else:
             self.transcript.focus()
 
@@ -270,46 +311,62 @@ class ConsoleScreen(LabScreen):
 
     def _drain(self) -> None:
         news = self.conversation.drain()
-        if news.tokens:
-            self.transcript.add(news.tokens)
+        for generation, group in groupby(news.tokens, lambda pair: pair[0]):
+            self._add(generation, [token for _, token in group])
         for error in news.errors:
             self.lab_app.show_error(error)
-        if news.ended is not None:
-            self.transcript.end(news.ended, news.errors[-1].title if news.errors else "")
+        for generation in news.ended:
+            self.columns.of(generation).transcript.end(generation)
+        for generation in news.scored:
+            self.columns.of(generation).transcript.judge(generation)
+        if news.ended:
+            self.judge()
+        if news.scored:
+            self.show_place()
         if self.conversation.idle:
             self._timer.pause()
-        self._show_status()
+        self.show_status()
 
-    def _show_status(self) -> None:
-        current = self.conversation.current
-        last = self.transcript.generations[-1:]
-        figures = last[0].figures() if last and last[0].tokens else ""
+    def _add(self, generation: Generation, tokens: list[Token]) -> None:
+        transcript = self.columns.of(generation).transcript
+        transcript.add(tokens)
+        first = generation.tokens == len(tokens)
+        if first and generation.fork is not None and transcript.cursor == self.departure:
+            transcript.go_to_token(generation, len(generation.shared))  # on along the branch
+
+    def show_status(self) -> None:
+        """What is waited for, and the figures of each text."""
+        for column in self.columns.all:
+            last = column.transcript.generations[-1:]
+            waits = last and not last[0].reason and last[0] is not self.conversation.current
+            column.show_figures("waits" if waits else last[0].costs() if last else "")
+        last = self.columns.all[0].transcript.generations[-1:]
+        alone = last and last[0].tokens and not self.columns.both
         row = self.query_one("#prompt-row")
-        title = f" {self.conversation.doing() or figures} "
+        title = f" {self.conversation.doing() or (last[0].figures() if alone else '')} "
         if row.border_title != title:
             row.border_title = title
-        self.keybar.show(cancel="cancel" if current is not None else "leave field")
-
-    def _set(self, selector: str, text: str) -> None:
-        widget = self.query_one(selector, Static)
-        if getattr(widget, "said", None) != text:
-            widget.said = text  # type: ignore[attr-defined]
-            widget.update(text, layout=False)
+        waiting = self.conversation.current is not None
+        self.keybar.show(cancel="cancel" if waiting else "leave field")
 
     def tick(self, app: LabApp) -> None:
-        if self.source == LIVE:
-            self._show_source()
+        if LIVE in (self.source, self.beside):
+            self.show_source()
 
     # What has come
 
     @on(TokenText.CursorMoved)
     def _moved(self, event: TokenText.CursorMoved) -> None:
         view = event.view
+        if view is not self.transcript:
+            return  # the text beside, emptied or shortened
         self.query_one(Alternatives).piece = (
             None if event.piece is None else view.pieces[event.piece]
         )
+        self.show_place()
+        self.judge()
 
-    def _chosen(self) -> Generation | None:
+    def chosen(self) -> Generation | None:
         """The generation at the cursor, or the last one."""
         chosen = self.transcript.chosen()
         if chosen is None:
@@ -323,78 +380,15 @@ class ConsoleScreen(LabScreen):
 
     def action_reuse(self) -> None:
         """Put the prompt and the settings of the generation at the cursor back."""
-        chosen = self._chosen()
+        chosen = self.chosen()
         if chosen is not None:
             self.prompt.text = chosen.prompt
             self.prompt.move_cursor(self.prompt.document.end)
             self.settings.show(chosen.params)
             self.prompt.focus()
 
-    def action_copy(self) -> None:
-        chosen = self._chosen()
-        if chosen is not None:
-            self.app.copy_to_clipboard(visible(chosen.whole))
-            self.lab_app.notify_safe(f"copied {len(chosen.whole)} characters to the clipboard")
-
-    def action_save(self) -> None:
-        chosen = self._chosen()
-        if chosen is not None:
-            self.run_worker(self._save(chosen))
-
-    async def _save(self, generation: Generation) -> None:
-        def check(name: str) -> Path:
-            path = self.lab_app.lab.root / Path(name.strip() or "?").expanduser()
-            if path.exists():
-                raise InputError(f"{path} exists already", "choose another name")
-            if not path.parent.is_dir():
-                raise InputError(f"{path.parent} is not a directory", "make it first")
-            return path
-
-        path = await self.lab_app.ask(
-            TextDialog(
-                "Save this text",
-                generation.heading(),
-                f"generation-{generation.number}.txt",
-                check,
-                ok="Save",
-            )
-        )
-        if path is not None:
-            try:
-                write_text(path, generation.whole)
-            except OSError as error:
-                self.lab_app.show_error(EngineError(f"{path}: {error.strerror or error}"))
-            else:
-                self.lab_app.notify_safe(f"saved {path}")
-
     def action_clear(self) -> None:
         if self.conversation.current is None:
-            self.transcript.forget()
-            self._show_status()
-
-    # What is remembered between starts
-
-    @property
-    def _memory(self) -> dict[str, Any]:
-        return self.lab_app.settings.of(self.NAME)
-
-    def _recall(self) -> None:
-        memory = self._memory
-        prompts = memory.get("prompts")
-        if isinstance(prompts, list):
-            self.prompt.prompts = [text for text in prompts if isinstance(text, str)]
-        values = {name: memory[name] for name in PARAM_NAMES if name in memory}
-        if isinstance(values.get("stop"), list):
-            values["stop"] = tuple(values["stop"])
-        # A file that somebody edited: what cannot be used is the default.
-        with suppress(EngineError, TypeError, ValueError):
-            self.settings.show(SamplingParams(**values))
-
-    def _remember(self) -> None:
-        params = self.settings.params
-        values = {name: getattr(params, name) for name in PARAM_NAMES}
-        values["stop"] = list(params.stop)
-        self._memory.pop("seed", None)
-        self._memory.update({name: value for name, value in values.items() if value is not None})
-        self._memory["prompts"] = self.prompt.prompts
-        self.lab_app.settings.save()
+            for column in self.columns.all:
+                column.transcript.forget()
+            self.show_status()

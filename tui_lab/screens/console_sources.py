@@ -98,8 +98,14 @@ class SourceDialog(ModalScreen[Source | None]):
         Binding("pagedown", "mark(10)", show=False),
     ]
 
-    def __init__(self, listing: Callable[[], list[Source]], current: Source | None) -> None:
+    def __init__(
+        self,
+        listing: Callable[[], list[Source]],
+        current: Source | None,
+        title: str = "Talk to",
+    ) -> None:
         super().__init__()
+        self._title = title
         self._listing = listing
         self._current = current
         self._sources: list[Source] = []
@@ -107,7 +113,7 @@ class SourceDialog(ModalScreen[Source | None]):
 
     def compose(self) -> ComposeResult:
         with Vertical(id="sources"):
-            yield Static("Talk to", id="sources-title", markup=False)
+            yield Static(self._title, id="sources-title", markup=False)
             yield TextField(placeholder="type to filter", id="sources-filter", compact=True)
             yield OptionList(id="sources-list", markup=False, compact=True)
             yield Static("looking …", id="sources-note", markup=False)

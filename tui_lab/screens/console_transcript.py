@@ -8,13 +8,18 @@ from collections.abc import Iterable
 from engine.text import visible
 from tui_lab.generation_thread import Token
 from tui_lab.generations import Generation
-from tui_lab.widgets.token_text import Piece, TokenText
+from tui_lab.widgets.colouring import Piece
+from tui_lab.widgets.token_text import TokenText
 
 KEPT = 50_000
 """Pieces kept: the older half of the generations is dropped when the text grows beyond."""
 
 LONGEST = 20_000
 """Characters of a prompt, and of one token of a vocabulary from outside, that are shown."""
+
+
+BEFORE = 2
+"""Pieces of a generation before its first token: the heading and the prompt."""
 
 
 class Transcript(TokenText):
@@ -38,6 +43,7 @@ class Transcript(TokenText):
                 Piece(visible(generation.prompt, most=LONGEST), role="prompt"),
             ]
         )
+        self.add(generation.shared)
         self.follow()
 
     def add(self, tokens: Iterable[Token]) -> None:
@@ -46,13 +52,34 @@ class Transcript(TokenText):
                 visible(token.text, most=LONGEST),
                 token.probability,
                 tuple((visible(text, most=LONGEST), share) for text, share in token.alternatives),
+                entropy=token.entropy,
             )
             for token in tokens
         )
 
-    def end(self, generation: Generation, error: str = "") -> None:
+    def judge(self, generation: Generation) -> None:
+        """Show what the other model makes of each of its tokens."""
+        if generation not in self.generations:
+            return  # dropped meanwhile
+        first = generation.first_piece + BEFORE
+        for number, other in enumerate(generation.others, first):
+            self.replace(number, self.pieces[number]._replace(other=other))
+        self.refresh()
+
+    def token_at_cursor(self) -> tuple[Generation, int] | None:
+        """The generation at the cursor, and the number of the token in its sequence."""
+        generation = self.chosen()
+        if generation is None or self.cursor is None:
+            return None
+        return generation, self.cursor - generation.first_piece - BEFORE
+
+    def go_to_token(self, generation: Generation, at: int) -> None:
+        """The cursor to a token of a generation, or the next one that has text."""
+        self.go_to(generation.first_piece + BEFORE + at)
+
+    def end(self, generation: Generation) -> None:
         """Write how it ended."""
-        words = f"failed: {error}" if error else generation.ending()
+        words = f"failed: {generation.error}" if generation.error else generation.ending()
         line = "" if generation.whole.endswith("\n") or not generation.whole else "\n"
         self.append([Piece(f"{line}{visible(words, lines=False, most=LONGEST)}\n", role="note")])
 

@@ -1,4 +1,4 @@
-"""Streamed text coloured by the probability of each token, with a cursor that walks the tokens.
+"""Streamed text coloured token by token, with a cursor that walks the tokens.
 
 Only the visible lines are drawn and only new text is laid out, so a text of many thousand tokens
 costs no more to extend than a short one. Knows nothing of models; the text must be safe to show.
@@ -7,96 +7,19 @@ costs no more to extend than a short one. Knows nothing of models; the text must
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import NamedTuple
 
 from rich.segment import Segment
 from rich.style import Style
 from textual import events
 from textual.binding import Binding
-from textual.color import Color
 from textual.geometry import Region, Size
 from textual.message import Message
 from textual.reactive import reactive
 from textual.scroll_view import ScrollView
 from textual.strip import Strip
-from textual.widget import Widget
 
-from tui_lab.widgets.palette import theme_color
+from tui_lab.widgets.colouring import Coloured, Piece
 from tui_lab.widgets.wrapping import WrappedText
-
-LEVELS = (0.7, 0.4, 0.15, 0.05)
-"""A token of at least the first is of level 0, of at least the second of level 1 …"""
-_ANSI = ("green", "cyan", "yellow", "magenta", "red")
-_PLAIN = ("dim", "", "underline", "bold", "bold underline")
-
-
-def level(probability: float) -> int:
-    """0 (the model was sure) to 4 (a surprise). What is not a number is a surprise."""
-    for index, least in enumerate(LEVELS):
-        if probability >= least:
-            return index
-    return len(LEVELS)
-
-
-class Piece(NamedTuple):
-    """A token with its probability, or other text (`probability` None) in the style of `role`."""
-
-    text: str
-    probability: float | None = None
-    alternatives: tuple[tuple[str, float], ...] = ()
-    role: str = "prompt"  # prompt, heading, note
-
-
-class Coloured(Widget):
-    """The styles by probability: colours, or steps of text style where there is no colour."""
-
-    _styles: dict[str | int, Style] | None = None
-
-    def notify_style_update(self) -> None:
-        super().notify_style_update()
-        self._styles = None
-
-    @property
-    def styles_by_level(self) -> dict[str | int, Style]:
-        """Styles for the levels 0 to 4 and for the roles, made once for a theme."""
-        if self._styles is None:
-            self._styles = self._make_styles()
-        return self._styles
-
-    def _make_styles(self) -> dict[str | int, Style]:
-        ground = Style(bgcolor=self.background_colors[1].rich_color)
-
-        def style(name: str, strength: float = 1.0) -> Style:
-            return ground + Style(color=theme_color(self, name, strength).rich_color)
-
-        styles: dict[str | int, Style] = {
-            "prompt": style("foreground") + Style(bold=True),
-            "heading": style("foreground", 0.65),
-            "note": style("foreground", 0.65) + Style(italic=True),
-        }
-        if self.app.no_color:
-            for index, text_style in enumerate(_PLAIN):
-                styles[index] = self.rich_style + Style.parse(text_style)
-            return styles
-        if self.app.console.color_system == "standard":
-            # Sixteen colours: the nearest of them would be grey, so name them.
-            for index, name in enumerate(_ANSI):
-                styles[index] = ground + Style(color=name, underline=index == len(LEVELS))
-            return styles
-        likely, middling, unlikely = (
-            theme_color(self, name) for name in ("success", "warning", "error")
-        )
-        ramp: list[Color] = [
-            likely,
-            likely.blend(middling, 0.5),
-            middling,
-            middling.blend(unlikely, 0.5),
-            unlikely,
-        ]
-        for index, color in enumerate(ramp):
-            # The surprises are underlined as well: red and green are one colour to some.
-            styles[index] = ground + Style(color=color.rich_color, underline=index == len(LEVELS))
-        return styles
 
 
 class TokenText(Coloured, ScrollView, can_focus=True):
@@ -156,6 +79,10 @@ class TokenText(Coloured, ScrollView, can_focus=True):
             self.wrapped.add(piece.text)
         self._grown(first)
 
+    def replace(self, number: int, piece: Piece) -> None:
+        """Put another piece of the same text in the place of one."""
+        self.pieces[number] = piece
+
     def clear(self) -> None:
         self.pieces.clear()
         self.wrapped = WrappedText(self.wrapped.width)
@@ -208,7 +135,7 @@ class TokenText(Coloured, ScrollView, can_focus=True):
             while stop < end and owner[stop] == number:
                 stop += 1
             piece = self.pieces[number]
-            style = styles[piece.role if piece.probability is None else level(piece.probability)]
+            style = styles[self.measure.style_of(piece)]
             if number == self.cursor:
                 style += Style(reverse=True)
             segments.append(Segment("".join(text[position:stop]), style))
@@ -311,23 +238,3 @@ class TokenText(Coloured, ScrollView, can_focus=True):
             piece = self.wrapped.piece_at(line, offset.x)
             if piece is not None and self._is_stop(piece):
                 self.cursor = piece
-
-
-class Legend(Coloured):
-    """What the colours mean, on one line; in words too where there is room."""
-
-    DEFAULT_CSS = "Legend { height: 1; width: 1fr; }"
-
-    def _words(self) -> list[tuple[str, str | int]]:
-        words: list[tuple[str, str | int]] = []
-        for index, least in enumerate(LEVELS):
-            words += [(f"≥{least * 100:.0f}%", index), (" ", "heading")]
-        words.append((f"<{LEVELS[-1] * 100:.0f}%", len(LEVELS)))
-        likely, surprising = ("likely ", "heading"), (" surprising", "heading")
-        room = sum(len(word) for word, _ in [likely, *words, surprising])
-        return [likely, *words, surprising] if room <= self.content_size.width else words
-
-    def render_line(self, y: int) -> Strip:
-        styles = self.styles_by_level
-        segments = [Segment(word, styles[key]) for word, key in self._words()]
-        return Strip(segments).adjust_cell_length(self.content_size.width, self.rich_style)

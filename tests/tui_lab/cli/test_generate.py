@@ -291,9 +291,9 @@ def test_ctrl_c_ends_the_sample_and_not_the_conversation(lab: Lab, capsys) -> No
 
 def test_the_cli_and_the_console_colour_alike() -> None:
     from tui_lab.cli.paint import LEVELS, colour
-    from tui_lab.widgets import token_text
+    from tui_lab.widgets import colouring
 
-    assert tuple(least for least, _ in LEVELS[:-1]) == token_text.LEVELS
-    assert tuple(name for _, name in LEVELS) == token_text._ANSI
+    assert tuple(least for least, _ in LEVELS[:-1]) == colouring.LEVELS
+    assert tuple(name for _, name in LEVELS) == colouring._ANSI
     for probability in (1.0, 0.7, 0.69, 0.1, 0.0, float("nan")):
-        assert colour(probability) == token_text._ANSI[token_text.level(probability)]
+        assert colour(probability) == colouring._ANSI[colouring.level(probability)]

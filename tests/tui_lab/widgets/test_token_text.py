@@ -7,7 +7,8 @@ import time
 import pytest
 from textual.app import App, ComposeResult
 
-from tui_lab.widgets.token_text import Legend, Piece, TokenText, level
+from tui_lab.widgets.colouring import Legend, Piece, level
+from tui_lab.widgets.token_text import TokenText
 
 
 class Texts(App):
@@ -159,5 +160,5 @@ async def test_a_long_text_costs_no_more_to_extend_than_a_short_one(view):
 
 async def test_the_legend_shows_every_level(view):
     legend = view.pilot.app.query_one(Legend)
-    text = legend.render_line(0).text
+    text = legend.render_line(1).text
     assert [word for word in ("≥70%", "≥40%", "≥15%", "≥5%", "<5%") if word not in text] == []
