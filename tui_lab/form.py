@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from engine.config.schema import FIELDS, Config, FieldSpec
+from engine.config.schema import FIELDS, SECTIONS, Config, FieldSpec
 from engine.errors import ConfigError
 from engine.text import to_json
 
@@ -30,6 +30,42 @@ MAIN = (
     "sample.prompts",
 )
 """The fields shown while the form is folded, in this order."""
+
+NETWORK = {
+    "shape": "n_layer n_embd n_head n_kv_head head_dim context_length norm norm_eps bias dropout",
+    "positions": "position rope_base rope_scaling rope_factor rope_original_context",
+    "attention": "qk_norm window window_layers sink_tokens learned_sinks attention",
+    "MLP and experts": "mlp n_hidden n_expert n_expert_active renormalise balance_loss",
+    "output": "tie_embeddings logit_softcap",
+}
+"""The many fields of the network, in the groups that they are shown in."""
+
+NEEDS = {
+    "model.rope_base": ("model.position", "rope"),
+    "model.rope_scaling": ("model.position", "rope"),
+    "model.rope_factor": ("model.rope_scaling", ""),
+    "model.rope_original_context": ("model.rope_scaling", ""),
+    "model.window_layers": ("model.window", ""),
+    "model.sink_tokens": ("model.window", ""),
+    "model.n_expert_active": ("model.n_expert", ""),
+    "model.renormalise": ("model.n_expert", ""),
+    "model.balance_loss": ("model.n_expert", ""),
+    "schedule.decay_fraction": ("schedule.kind", "wsd"),
+}
+"""Fields that do something only where another has this value; "": where it is set at all."""
+UNSET = ("0", "none", "false")
+
+
+def groups() -> list[tuple[str, list[str]]]:
+    """All fields as the unfolded form shows them: (heading, keys)."""
+    found = []
+    for section in SECTIONS:
+        if section == "model":
+            for name, fields in NETWORK.items():
+                found.append((f"model: {name}", [f"model.{field}" for field in fields.split()]))
+        else:
+            found.append((section, [key for key in FIELDS if FIELDS[key].section == section]))
+    return found
 
 
 def as_text(spec: FieldSpec, value: Any) -> str:
@@ -58,6 +94,16 @@ class Form:
     def text(self, key: str) -> str:
         """What a field shows: what was typed, else the base's value."""
         return self.texts.get(key, as_text(FIELDS[key], self.base.get(key)))
+
+    def idle(self, key: str) -> str:
+        """What a field that does nothing now would need; "" for one that counts."""
+        if key not in NEEDS:
+            return ""
+        other, wanted = NEEDS[key]
+        name, text = FIELDS[other].name, self.text(other).strip()
+        if wanted:
+            return "" if text == wanted else f"needs {wanted}"
+        return self.idle(other) or (f"needs {name}" if text in UNSET else "")
 
     def put(self, key: str, text: str) -> None:
         """Take a typed text in; one that says the base's value is no change."""

@@ -7,7 +7,7 @@ import pytest
 from engine.config import FIELDS, list_presets, load_preset
 from engine.lab import Lab
 from tests.tui_lab import fakes
-from tui_lab.form import MAIN, Form, as_text
+from tui_lab.form import MAIN, NEEDS, Form, as_text, groups
 
 LAB = Lab.find(".")
 
@@ -53,3 +53,41 @@ def test_what_two_fields_say_together_is_put_at_one_of_them():
 
 def test_the_main_fields_exist():
     assert set(MAIN) <= set(FIELDS)
+
+
+def test_every_field_has_its_place_in_one_group():
+    """A field that is forgotten there could never be typed in."""
+    shown = [key for _, keys in groups() for key in keys]
+    assert sorted(shown) == sorted(FIELDS)
+
+
+def test_fields_that_do_nothing_say_what_they_need():
+    form = Form(fakes.config())
+    assert set(NEEDS) <= set(FIELDS)
+    assert form.idle("model.n_layer") == ""
+    assert form.idle("model.rope_base") == "needs rope"
+    assert form.idle("model.rope_factor") == "needs rope"
+    assert form.idle("model.balance_loss") == "needs n_expert"
+    form.put("model.position", "rope")
+    assert form.idle("model.rope_base") == ""
+    assert form.idle("model.rope_factor") == "needs rope_scaling"
+    form.put("model.rope_scaling", "yarn")
+    form.put("model.n_expert", "4")
+    assert form.idle("model.rope_factor") == form.idle("model.balance_loss") == ""
+
+
+@pytest.mark.parametrize(
+    ("key", "text", "at"),
+    [
+        ("model.n_kv_head", "4", "model.n_kv_head"),
+        ("model.rope_scaling", "yarn", "model.rope_scaling"),
+        ("model.sink_tokens", "4", "model.sink_tokens"),
+        ("model.window_layers", "alternate", "model.window_layers"),
+        ("model.n_expert", "1", "model.n_expert"),
+    ],
+)
+def test_what_does_not_go_together_is_refused_at_the_field(key: str, text: str, at: str):
+    form = Form(fakes.config())
+    form.put(key, text)
+    assert form.check() is None
+    assert set(form.errors) == {at}

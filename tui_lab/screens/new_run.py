@@ -12,11 +12,11 @@ from textual.timer import Timer
 from textual.widget import Widget
 from textual.widgets import Button, Input, Static
 
-from engine.config import SECTIONS, list_presets, load_preset
+from engine.config import list_presets, load_preset
 from engine.config.schema import FIELDS, Config, FieldSpec
 from engine.errors import EngineError
 from engine.text import visible
-from tui_lab.form import MAIN, Form
+from tui_lab.form import MAIN, Form, groups
 from tui_lab.keys import bindings
 from tui_lab.screens.base import LabScreen
 from tui_lab.widgets.cycle import Cycle
@@ -49,15 +49,19 @@ class FieldRow(Horizontal):
             yield TextField(self._text, compact=True, id=id, select_on_focus=False)
         yield Static(self.spec.unit, classes="note", markup=False)
 
-    def say(self, error: EngineError | None) -> None:
-        """Show a refusal in place of the unit; the label of the field need not be repeated."""
-        text = self.spec.unit
+    def say(self, error: EngineError | None, idle: str) -> None:
+        """Show a refusal in place of the unit; the label of the field need not be repeated.
+
+        `idle`: what the field would need to do anything; it is then faint, and can be filled in.
+        """
+        text = idle or self.spec.unit
         if error is not None:
             text = visible(error.title.removeprefix(f"{self.spec.key} = "), lines=False)
         note = self.query_one(".note", Static)
         if note.content != text:
             note.update(text)
         self.set_class(error is not None, "-wrong")
+        self.set_class(bool(idle) and error is None, "-idle")
 
     def put(self, text: str) -> None:
         """Show `text` without saying that somebody typed it."""
@@ -97,7 +101,7 @@ class NewRunScreen(LabScreen):
                     yield Static("run name", classes="label")
                     yield TextField(placeholder="by itself", compact=True, id="name")
                     yield Static("", classes="note", id="name-note", markup=False)
-                yield VerticalScroll(*self._rows(MAIN), id="fields", can_focus=False)
+                yield VerticalScroll(*self._rows(), id="fields", can_focus=False)
                 yield Static("", id="help", markup=False)
             with Vertical(id="right"):
                 yield PlanView(unicode, id="plan")
@@ -113,16 +117,22 @@ class NewRunScreen(LabScreen):
             self.lab_app.show_error(error)
             return Config()
 
-    def _rows(self, keys: tuple[str, ...]) -> list[FieldRow | Static]:
+    def _rows(self) -> list[FieldRow | Static]:
+        """The main fields by section, or all in their groups."""
+        if self.folded:
+            sections = dict.fromkeys(FIELDS[key].section for key in MAIN)
+            shown = [
+                (section, [key for key in MAIN if FIELDS[key].section == section])
+                for section in sections
+            ]
+        else:
+            shown = groups()
         made: list[FieldRow | Static] = []
-        section = ""
-        for key in keys:
-            spec = FIELDS[key]
-            if spec.section != section:
-                section = spec.section
-                made.append(Static(section, classes="section"))
-            text = self.form.text(key)
-            made.append(FieldRow(spec, text, self._options(spec), self.lab_app.unicode))
+        for heading, keys in shown:
+            made.append(Static(heading, classes="section"))
+            for key in keys:
+                spec, text = FIELDS[key], self.form.text(key)
+                made.append(FieldRow(spec, text, self._options(spec), self.lab_app.unicode))
         return made
 
     def _options(self, spec: FieldSpec) -> list[str]:
@@ -197,7 +207,7 @@ class NewRunScreen(LabScreen):
         """Check every field, say what is wrong beside it, and have the plan reckoned soon."""
         self.form.check()
         for row in self.query(FieldRow):
-            row.say(self.form.errors.get(row.spec.key))
+            row.say(self.form.errors.get(row.spec.key), self.form.idle(row.spec.key))
         trouble = self._name_trouble()
         note = self.query_one("#name-note", Static)
         note.update(visible(trouble.title, lines=False) if trouble else "")
@@ -307,11 +317,10 @@ class NewRunScreen(LabScreen):
     async def action_fold(self) -> None:
         """Show all fields by section, or the main ones; what was typed stays."""
         self.folded = not self.folded
-        order = sorted(FIELDS, key=lambda key: SECTIONS.index(FIELDS[key].section))
         fields = self.query_one("#fields", VerticalScroll)
         async with self.batch():
             await fields.remove_children()
-            await fields.mount_all(self._rows(MAIN if self.folded else tuple(order)))
+            await fields.mount_all(self._rows())
         self.keybar.show(fold="all fields" if self.folded else "main fields")
         self._judge()
         self.query_one("#preset").focus()
