@@ -17,12 +17,13 @@ from dataclasses import dataclass
 from engine.errors import TokenizerError
 from engine.exchange.vocabulary import BpeVocabulary, TokenType
 from engine.tokenizers.alphabet import unspell
-from engine.tokenizers.split import GPT2, GPT4
+from engine.tokenizers.split import GPT2, GPT4, QWEN2
 
 _ENGLISH = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|"
 _REST = r"| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
 PUBLISHED = {
     GPT2.pattern: "gpt-2",
+    QWEN2.pattern: "qwen2",
     r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+": "gpt-2",
     rf"{_ENGLISH}\p{{N}}{{1,3}}{_REST}": "llama-bpe",
     rf"{_ENGLISH}\p{{N}}{_REST}": "qwen2",

@@ -23,27 +23,18 @@ from engine.tokenizers import (
 from engine.tokenizers.alphabet import CHARACTER_OF
 from engine.tokenizers.gpt2 import SHA256
 from engine.tokenizers.hf_document import added_tokens
-from engine.tokenizers.split import GPT4
+from engine.tokenizers.split import GPT2, GPT4, QWEN2, Split
 
 _WHOLE_TEXT = {"add_prefix_space": False, "trim_offsets": True}
 _GPT2_SPLIT = {"type": "ByteLevel", **_WHOLE_TEXT, "use_regex": True}
 _NO_SPLIT = {"type": "ByteLevel", **_WHOLE_TEXT, "use_regex": False}
-_GPT4_PATTERN = (
-    r"'(?i:[sdmt]|ll|ve|re)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,2}| ?[^\s\p{L}\p{N}]+[\r\n]*"
-    r"|\s+\z|\s*[\r\n]|\s+(?!\S)|\s"
-)
-_GPT4_SPLIT = {
-    "type": "Sequence",
-    "pretokenizers": [
-        {
-            "type": "Split",
-            "pattern": {"Regex": _GPT4_PATTERN},
-            "behavior": "Isolated",
-            "invert": False,
-        },
-        _NO_SPLIT,
-    ],
+_PATTERNS = {
+    QWEN2: r"'(?:[sdmtSDMT]|[lL][lL]|[vV][eE]|[rR][eE])|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}"
+    r"| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]|\s+(?!\S)|\s",
+    GPT4: r"'(?i:[sdmt]|ll|ve|re)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,2}"
+    r"| ?[^\s\p{L}\p{N}]+[\r\n]*|\s+\z|\s*[\r\n]|\s+(?!\S)|\s",
 }
+"""The rules of `engine.tokenizers.split` as the `tokenizers` package spells them."""
 _EACH_CHARACTER = {
     "type": "Split",
     "pattern": {"Regex": r"[\s\S]"},
@@ -140,7 +131,10 @@ def _candidate(document: Mapping[str, Any]) -> Tokenizer | None:
             return None
         pairs.append((ids[left], ids[right]))
         ids[left + right] = len(ids)
-    return BpeTokenizer(pairs, GPT4)
+    for split in _PATTERNS:
+        if document.get("pre_tokenizer") == _split_by(split):
+            return BpeTokenizer(pairs, split)
+    return BpeTokenizer(pairs, GPT2)
 
 
 def _pairs(merges: Any) -> list[tuple[str, str]] | None:
@@ -189,9 +183,19 @@ def _without(node: Any, *names: str) -> Any:
 def _splitter(tokenizer: Tokenizer) -> dict[str, Any]:
     if isinstance(tokenizer, ByteTokenizer):
         return _NO_SPLIT
-    if isinstance(tokenizer, BpeTokenizer) and tokenizer.split == GPT4:
-        return _GPT4_SPLIT
+    if isinstance(tokenizer, BpeTokenizer) and tokenizer.split in _PATTERNS:
+        return _split_by(tokenizer.split)
     return _GPT2_SPLIT
+
+
+def _split_by(split: Split) -> dict[str, Any]:
+    pattern = {
+        "type": "Split",
+        "pattern": {"Regex": _PATTERNS[split]},
+        "behavior": "Isolated",
+        "invert": False,
+    }
+    return {"type": "Sequence", "pretokenizers": [pattern, _NO_SPLIT]}
 
 
 def _frame(

@@ -1,7 +1,8 @@
 """Byte-level BPE, learned from a corpus and run by tiktoken.
 
-Any text can be encoded, since every byte is a token. Text is first split by GPT-4's pattern (see
-`split`); merges never cross a piece. Knows nothing of how merges are learned (`train_bpe`).
+Any text can be encoded, since every byte is a token. Text is first split by Qwen 2's pattern (see
+`split`), which other programs have too; merges never cross a piece. Knows nothing of how merges are
+learned (`train_bpe`).
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from engine.errors import TokenizerError
 from engine.tokenizers import train_bpe
 from engine.tokenizers.alphabet import spell
 from engine.tokenizers.base import END_OF_TEXT, Tokenizer
-from engine.tokenizers.split import GPT4, Split
+from engine.tokenizers.split import QWEN2, Split
 
 if TYPE_CHECKING:
     import tiktoken
@@ -77,7 +78,7 @@ class BpeTokenizer(RankedTokenizer):
 
     kind: ClassVar[str] = "bpe"
 
-    def __init__(self, merges: Sequence[train_bpe.Pair], split: Split = GPT4) -> None:
+    def __init__(self, merges: Sequence[train_bpe.Pair], split: Split = QWEN2) -> None:
         """`merges[i]`: the two ids that make token 256 + i; all tokens' bytes must differ."""
         tokens = [bytes([value]) for value in range(256)] + train_bpe.spell_merges(merges)
         super().__init__(tokens, split)
@@ -88,7 +89,7 @@ class BpeTokenizer(RankedTokenizer):
         return [f"{spelled[left]} {spelled[right]}" for left, right in self.merges]
 
     @classmethod
-    def train(cls, texts: Iterable[str], vocab_size: int, split: Split = GPT4) -> BpeTokenizer:
+    def train(cls, texts: Iterable[str], vocab_size: int, split: Split = QWEN2) -> BpeTokenizer:
         """The tokenizer of `vocab_size` ids for `texts`; smaller when the text gives fewer merges.
 
         Raises TokenizerError: no text, or a size below 257.
