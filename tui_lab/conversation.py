@@ -15,6 +15,7 @@ from typing import Any, Protocol
 from engine.control import CancelSample, Sample
 from engine.errors import EngineError, InputError
 from engine.events import Event, SampleDone, TokenGenerated
+from engine.events import now as time_now
 from tui_lab.generation_thread import (
     Ended,
     GenerationThread,
@@ -202,8 +203,12 @@ class Conversation:
         return generation
 
     def _live_event(self, event: Event) -> None:
-        """An event of a live sample, kept for the next look."""
-        now = self._clock()
+        """An event of a live sample, kept for the next look.
+
+        It was said before it is heard, and several are heard at once: their rate is that at which
+        they were said.
+        """
+        now = self._clock() - max(0.0, time_now() - event.time)
         if isinstance(event, TokenGenerated):
             self._live.append(token_of(event.request, event, now))
         elif isinstance(event, SampleDone):

@@ -21,7 +21,7 @@ from tui_lab.widgets.alternatives import Alternatives, spelled
 if TYPE_CHECKING:
     from tui_lab.screens.console import ConsoleScreen
 
-SNIPPET = 60
+SNIPPET = 36
 """Characters of a text that are shown in the tree."""
 
 

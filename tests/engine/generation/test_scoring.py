@@ -8,11 +8,13 @@ import torch
 from engine.config.sections import ModelConfig
 from engine.errors import EngineError, InputError
 from engine.generation.generate import encode_prompt, generate
+from engine.generation.load import load_generator
 from engine.generation.params import SamplingParams
 from engine.generation.scoring import score
 from engine.model import GPT
 from engine.tokenizers import build
 from tests.engine.model.shapes import draw_config
+from tests.tiny_run import make_tiny_run
 
 CPU = torch.device("cpu")
 BYTES = build("bytes", lambda: iter(()), 257)
@@ -93,6 +95,21 @@ def test_beyond_the_context_each_token_is_judged_by_half_a_context_or_more(first
                 for n in range(min(8, place), min(16, place) + 1)
             }
         assert any(abs(one.probability - each) < 2e-7 for each in possible)
+
+
+def test_a_checkpoint_scores_what_another_of_its_tokenizer_wrote(tmp_path):
+    """Its own text as it wrote it; a run's with another tokenizer not at all, for the same numbers
+    are other texts there."""
+    lab = make_tiny_run(tmp_path)[0]
+    generator = load_generator(lab, "tiny@20", "cpu")
+    run = generator.info.path.parent
+    drawn = list(generator.stream("the", SamplingParams(max_tokens=6, seed=1)))
+    scored = generator.score("the", [token.token for token in drawn], run)
+    for token, one in zip(drawn, scored, strict=True):
+        assert one.probability == pytest.approx(token.probability, rel=1e-3, abs=1e-7)
+    BYTES.save(tmp_path / "other" / "tokenizer")
+    with pytest.raises(InputError, match="different tokenizers"):
+        generator.score("the", [1], tmp_path / "other")
 
 
 def test_what_cannot_be_scored_is_refused():

@@ -44,6 +44,29 @@ async def test_a_newcomer_s_console_talks_at_once(pilot):
     assert screen.transcript.generations[-1].text == first.text, "the same seed, the same text"
 
 
+async def test_a_real_branch_and_a_real_difference(pilot):
+    """Beside itself a model makes of its text just what it made of it, the branch's too; and the
+    branch's first token is the one that was chosen."""
+    screen = pilot.app.screen
+    screen.query_one("#max_tokens", Slider).value = 12
+    screen.use_beside(screen.source)
+    await pilot.press(*"def ", "enter")
+    await settled(pilot)
+    left, right = (column.transcript.generations[-1] for column in screen.columns.all)
+    assert left.text == right.text
+    assert left.cache_bytes > 0
+    await pilot.press("escape", "c", "c", "home", "right", "b", "enter")
+    await until(pilot, lambda: len(screen.transcript.generations) == 2)
+    branch = screen.transcript.generations[-1]
+    await until(pilot, lambda: branch.others)
+    at = len(branch.shared)
+    assert branch.sequence[:at] == left.sequence[:at]
+    assert branch.sequence[at].token != left.sequence[at].token
+    assert branch.sequence[at].token in left.sequence[at].alternative_ids
+    for token, other in zip(branch.sequence, branch.others, strict=True):
+        assert other == pytest.approx(token.probability, rel=1e-2, abs=1e-6)
+
+
 async def test_other_screens_open_the_console_on_a_checkpoint(pilot):
     app = pilot.app
     app.screen.source = None
