@@ -11,7 +11,7 @@ import threading
 import pytest
 
 from engine.control import Sample
-from engine.events import SampleDone, TokenGenerated
+from engine.events import SampleDone, TokenGenerated, now
 from engine.lab import Lab
 from tests.tui_lab.console_fakes import SOURCES, FakeGenerator
 from tests.tui_lab.screens.test_console import FakeTrainer, make_app, settled, until
@@ -116,6 +116,20 @@ async def test_live_weights_beside_a_checkpoint(pilot):
     listener(SampleDone(request=asked.request, reason="length", **facts))
     await settled(pilot)
     assert "a x\nlength reached" in texts(pilot)[1]
+
+
+async def test_live_tokens_are_rated_by_when_they_were_said(pilot):
+    """The screen hears them in bundles: by its own clock they would all come at once."""
+    trainer = pilot.app.trainer = FakeTrainer()
+    pilot.app.screen.open_reference(None)
+    await pilot.press("a", "enter")
+    request = trainer.commands[0].request
+    listener, began = pilot.app._listeners[request], now() - 1.0
+    for index in range(11):
+        facts = {"index": index, "token": 1, "text": " x", "probability": 0.5}
+        listener(TokenGenerated(request=request, time=began + index * 0.05, **facts))
+    await until(pilot, lambda: pilot.app.screen.conversation.current.tokens == 11)
+    assert 10 < pilot.app.screen.conversation.current.tokens_per_second < 30
 
 
 async def test_the_difference_asks_each_for_the_other_s_text(pilot):
