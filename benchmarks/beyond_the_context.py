@@ -2,8 +2,8 @@
 
     python -m benchmarks.beyond_the_context --data DIR [--lab DIR]
 
-A RoPE model is trained on tiny Shakespeare's characters at a short context, once as it is and once
-with a learned sink in every head (GPT-OSS). Every training sequence begins with a mark, as those of
+A RoPE model is trained on WikiText-2's characters at a short context, once as it is and once with a
+learned sink in every head (GPT-OSS). Every training sequence begins with a mark, as those of
 Llama and its kin do, so that there is a first position to know again. Each model then reads
 stretches of the validation text, 20 times the context, in three ways:
 
@@ -86,7 +86,17 @@ ROWS, QUICK_ROWS = 16, 4
 
 
 def trained(lab: Lab, name: str, config: Config) -> Generator:
-    """The run called `name`, trained now unless the lab has it already."""
+    """The run called `name`, trained now unless the lab has it already.
+
+    Raises InputError when it would read the text more than once: from the second pass on windows
+    are shifted, and their marks would stand anywhere.
+    """
+    windows = len(Material(lab, config, lambda _: None).train)
+    if config.train.max_steps * config.train.batch_size > windows:
+        raise InputError(
+            f"train.max_steps = {config.train.max_steps}: more than one pass over the text",
+            f"at most {windows // config.train.batch_size} steps",
+        )
     if not (lab.checkpoints / name).exists():
         training.train(lab, config, name)
     return load_checkpoint(find_checkpoint(lab, name), choose_device("cpu"))
@@ -167,7 +177,7 @@ def memory(reads: dict[str, Read], context: int) -> dict[str, list[dict[str, int
 def measure(lab: Lab, options: argparse.Namespace) -> dict[str, Any]:
     """Train, read, and look, one model after another."""
     torch.set_num_threads(1)
-    text = training.EMBEDDED if options.quick else "tinyshakespeare"
+    text = training.EMBEDDED if options.quick else "wikitext-2"
     settings = SETTINGS | (QUICK if options.quick else {}) | training.chosen(options)
     context = settings["model.context_length"]
     settings["data.corpus"] = add_marked(lab, text, context, options)

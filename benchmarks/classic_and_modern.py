@@ -1,13 +1,13 @@
 """Classic against modern: equal parameters, equal tokens, each with the better of a few rates.
 
-    python -m benchmarks.classic_and_modern --data DIR [--text wikitext-2] [--ablations]
+    python -m benchmarks.classic_and_modern --data DIR [--text wikitext-2] [--parts]
 
 Classic is GPT-2's network; modern is Llama's with QK-norm: RMSNorm, RoPE, SwiGLU, no biases. Same
 shape, schedule, batches, context and steps; the modern MLP is as wide as makes the parameters equal
 to within 1 %. Each side's learning rate is the best of one grid on the first seed, and the grid is
-extended while its best lies at an end; then come the other seeds. `--ablations` gives the classic
-network one of the modern parts at a time, at the classic's rate, one seed. `--quick` does it all in
-a minute with a tiny network, whose figures mean nothing.
+extended while its best lies at an end; then come the other seeds. With `--parts`, instead: the
+classic network with one of the modern parts at a time, all at `--rate`, one seed. `--quick` does
+both in a minute with a tiny network, whose figures mean nothing.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from benchmarks import training
 from benchmarks.report import machine_facts, write_result
 from engine.arithmetic import count_parameters
 from engine.config.sections import ModelConfig
+from engine.corpora import get_tokenizer
 from engine.lab import Lab
 
 CLASSIC: dict[str, Any] = {}
@@ -86,29 +87,28 @@ class Contest:
     """All runs of one text."""
 
     def __init__(self, lab: Lab, text: str, options: argparse.Namespace) -> None:
-        self.lab = lab
+        self.lab, self.text = lab, text
         self.settings = {"data.corpus": training.add_text(lab, text, options.data)}
         self.settings |= SETTINGS[text] | training.chosen(options)
-        self.tried: list[dict[str, Any]] = []
-        self.parameters = 0  # the classic's, known after its first run
+        self.vocab_size = get_tokenizer(
+            lab,
+            self.settings["data.corpus"],
+            self.settings["data.tokenizer"],
+            self.settings.get("data.vocab_size", 1024),
+        ).vocab_size
+        classic = training.configure(self.settings | CLASSIC).model
+        self.parameters = count_parameters(classic, self.vocab_size)
+        self.runs = 0
 
     def train(self, name: str, parts: dict[str, Any], lr: float, seed: int) -> dict[str, Any]:
         """One run; a network with a gated MLP is made as large as the classic."""
         values = self.settings | parts | {"optimizer.lr": lr, "train.seed": seed}
         if "model.mlp" in parts:
-            config = training.configure(values)
-            vocab_size = self.vocab_size(config.data.corpus)
-            values["model.n_hidden"] = width_for(config.model, self.parameters, vocab_size)
-        result = training.train(self.lab, training.configure(values), f"{name}-{len(self.tried)}")
-        self.parameters = self.parameters or result["parameters"]
-        self.tried.append(result)
-        return result
-
-    def vocab_size(self, corpus: str) -> int:
-        from engine.corpora import get_tokenizer
-
-        wanted = self.settings.get("data.vocab_size", 1024)
-        return get_tokenizer(self.lab, corpus, self.settings["data.tokenizer"], wanted).vocab_size
+            model = training.configure(values).model
+            values["model.n_hidden"] = width_for(model, self.parameters, self.vocab_size)
+        self.runs += 1
+        config = training.configure(values)
+        return training.train(self.lab, config, f"{self.text}-{self.runs}-{name}")
 
     def side(self, name: str, parts: dict[str, Any], seeds: tuple[int, ...]) -> dict[str, Any]:
         """The best rate on the first seed, then the other seeds with it."""
@@ -138,14 +138,18 @@ def measure(lab: Lab, text: str, options: argparse.Namespace) -> dict[str, Any]:
     seeds = SEEDS[:2] if options.quick else SEEDS
     classic = contest.side("classic", CLASSIC, seeds)
     modern = contest.side("modern", MODERN, seeds)
-    result = {"text": text, "settings": contest.settings, "classic": classic, "modern": modern}
-    if options.ablations or options.quick:
-        runs = {
-            part: contest.train("ablation", values, classic["lr"], seeds[0])
-            for part, values in PARTS.items()
-        }
-        result["ablations"] = runs | {"all": contest.train("all", MODERN, classic["lr"], seeds[0])}
-    return result
+    return {"text": text, "settings": contest.settings, "classic": classic, "modern": modern}
+
+
+def measure_parts(lab: Lab, text: str, options: argparse.Namespace) -> dict[str, Any]:
+    """The classic network with one modern part at a time, and with all of them."""
+    contest = Contest(lab, text, options)
+    networks = {"classic": CLASSIC, **PARTS, "all": MODERN}
+    runs = {
+        name: contest.train("part", values, options.rate, SEEDS[0])
+        for name, values in networks.items()
+    }
+    return {"text": text, "settings": contest.settings, "lr": options.rate, "runs": runs}
 
 
 def verdict(result: dict[str, Any]) -> str:
@@ -165,15 +169,21 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument(
         "--text", choices=sorted(training.TEXTS), help="only this one (default: both)"
     )
-    parser.add_argument("--ablations", action="store_true", help="classic with one part at a time")
+    parser.add_argument("--parts", action="store_true", help="classic with one part at a time")
+    parser.add_argument("--rate", type=float, default=4e-3, help="learning rate of --parts")
     options = parser.parse_args(arguments)
     texts = [options.text] if options.text else list(training.TEXTS)
     with training.open_lab(options) as lab:
         for text in [training.EMBEDDED] if options.quick else texts:
-            result = machine_facts() | measure(lab, text, options)
-            print(f"{text}: {verdict(result)}")
-            if not options.quick:
-                write_result(f"classic-and-modern-{text}", result)
+            if not options.parts:
+                result = machine_facts() | measure(lab, text, options)
+                print(f"{text}: {verdict(result)}")
+                if not options.quick:
+                    write_result(f"classic-and-modern-{text}", result)
+            if options.parts or options.quick:
+                result = machine_facts() | measure_parts(lab, text, options)
+                if not options.quick:
+                    write_result(f"modern-parts-{text}", result)
 
 
 if __name__ == "__main__":

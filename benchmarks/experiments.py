@@ -20,7 +20,7 @@ from benchmarks.charts import Series, line_chart
 from benchmarks.report import RESULTS
 
 DOCS = RESULTS.parent.parent / "docs"
-TEXTS = {"tinyshakespeare": "tiny Shakespeare, characters", "wikitext-2": "WikiText-2, BPE"}
+TEXTS = {"tinyshakespeare": "Tiny Shakespeare, characters", "wikitext-2": "WikiText-2, BPE"}
 
 INTRO = """# Experiments
 
@@ -129,28 +129,35 @@ def classic_and_modern_section(
         "end:",
         table(["network", *rates], tried),
     ]  # fmt: skip
-    if "ablations" in result:
-        parts += ablations(result)
     return "\n\n".join([*parts, where(result)]) + "\n"
 
 
-def ablations(result: dict[str, Any]) -> list[str]:
-    """The classic network with one modern part at a time."""
-    classic = result["classic"]["runs"][0]
-    rows = [
-        [
-            part,
-            f"{run['parameters']:,}",
-            f"{run['val_loss']:.4f}",
-            f"{run['val_loss'] - classic['val_loss']:+.4f}",
+def parts_section(results: dict[str, dict[str, Any] | None]) -> str:
+    """The classic network with one modern part at a time, by text."""
+    parts = [
+        "### One part at a time",
+        "`python -m benchmarks.classic_and_modern --data DIR --parts`",
+    ]
+    measured = {text: result for text, result in results.items() if result is not None}
+    for text, result in measured.items():
+        classic = result["runs"]["classic"]
+        rows = [
+            [
+                name,
+                f"{run['parameters']:,}",
+                f"{run['val_loss']:.4f}",
+                f"{run['val_loss'] - classic['val_loss']:+.4f}",
+            ]
+            for name, run in result["runs"].items()
         ]
-        for part, run in {"classic": classic, **result["ablations"]}.items()
-    ]
-    return [
-        "The classic network with one part at a time, at the classic's rate, one seed. A "
-        "difference smaller than the range of seeds above says nothing:",
-        table(["part", "parameters", "loss", "against classic"], rows),
-    ]
+        parts += [
+            f"{TEXTS[text]}: the classic network with one modern part, all at the rate "
+            f"{result['lr']:g}, one seed. A difference smaller than the range of seeds above says "
+            "nothing.",
+            table(["network", "parameters", "loss", "against classic"], rows),
+            where(result),
+        ]
+    return "\n\n".join(parts if measured else [*parts, "Not measured yet."]) + "\n"
 
 
 def beyond_section(result: dict[str, Any] | None, charts: dict[str, str]) -> str:
@@ -163,7 +170,7 @@ def beyond_section(result: dict[str, Any] | None, charts: dict[str, str]) -> str
         title,
         f"`{command}`",
         shape(result)
-        + " RoPE, RMSNorm, SwiGLU; tiny Shakespeare by characters. Every training sequence begins "
+        + " RoPE, RMSNorm, SwiGLU; WikiText-2 by characters. Every training sequence begins "
         "with a mark, as those of Llama and its kin do. **ordinary** is the network as it is, "
         "**learned-sinks** the same with a learned sink in every head (GPT-OSS).",
         "Ways to read, token by token: **sinks**, a rolling cache of the context's size that keeps "
@@ -307,6 +314,7 @@ def page(results: Path = RESULTS) -> tuple[str, dict[str, str]]:
         INTRO,
         networks,
         *contests,
+        parts_section({text: newest(f"modern-parts-{text}", results) for text in TEXTS}),
         beyond_section(newest("beyond-the-context", results), charts),
         experts_section(newest("experts-and-dense", results), charts),
     ]

@@ -41,7 +41,6 @@ def quick(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> argparse.Namespace:
     return argparse.Namespace(
         quick=True,
         data=None,
-        ablations=True,
         rate=4e-3,
         lab=None,
         set=["train.max_steps=8", "train.eval_every=4"],
@@ -64,7 +63,8 @@ def test_every_experiment_runs_and_is_told_on_the_page(
         assert [run["tokens"] for run in contest[side]["runs"]] == [8 * 4 * 16] * 2
     sizes = [contest[side]["parameters"] for side in ("classic", "modern")]
     assert abs(sizes[1] / sizes[0] - 1) < 0.01
-    assert set(contest["ablations"]) == {*classic_and_modern.PARTS, "all"}
+    parts = classic_and_modern.measure_parts(lab, "tiny", quick)
+    assert set(parts["runs"]) == {"classic", *classic_and_modern.PARTS, "all"}
 
     experts = experts_and_dense.measure(lab, "tiny", quick)
     active = [experts[side]["active_parameters"] for side in ("dense", "experts")]
@@ -77,6 +77,7 @@ def test_every_experiment_runs_and_is_told_on_the_page(
     results.mkdir()
     for text in experiments.TEXTS:
         put(results, f"classic-and-modern-{text}", contest)
+        put(results, f"modern-parts-{text}", parts)
     put(results, "experts-and-dense", experts)
     put(results, "beyond-the-context", beyond)
     page, charts = experiments.page(results)
@@ -90,7 +91,7 @@ def test_every_experiment_runs_and_is_told_on_the_page(
 
 def test_a_missing_result_is_named(tmp_path: Path) -> None:
     page, charts = experiments.page(tmp_path)
-    assert page.count("Not measured yet") == 4 and not charts
+    assert page.count("Not measured yet") == 5 and not charts
 
 
 def test_the_page_in_the_repository_is_that_of_the_results() -> None:
