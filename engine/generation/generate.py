@@ -127,8 +127,9 @@ def generate_batch(
 
 
 def encode_prompt(tokenizer: Tokenizer, prompt: str) -> list[int]:
-    """The prompt's tokens; for an empty one the single token that generation starts from."""
-    ids = tokenizer.encode(prompt)
+    """The prompt's tokens, after those that the tokenizer's file puts before every text; for an
+    empty one the single token that generation starts from."""
+    ids = [*tokenizer.beginning, *tokenizer.encode(prompt)]
     if ids:
         return ids
     if tokenizer.eot_id is not None:

@@ -47,6 +47,11 @@ class Tokenizer(ABC):
         return self.special_tokens.get(END_OF_TEXT)
 
     @property
+    def beginning(self) -> tuple[int, ...]:
+        """Special tokens that the model was trained to see before a prompt; ours has none."""
+        return ()
+
+    @property
     def dtype(self) -> type[np.unsignedinteger]:
         """What `encode_array` and prepared shards hold: uint16 where it suffices."""
         return np.uint16 if self.vocab_size <= 1 << 16 else np.uint32

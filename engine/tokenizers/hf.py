@@ -57,6 +57,17 @@ class HfTokenizer(Tokenizer):
         return self._eot
 
     @cached_property
+    def beginning(self) -> tuple[int, ...]:
+        """What the file's own template puts before a text: Llama's `<s>`, for Qwen nothing."""
+        bare, framed = (
+            self._encoder.encode("a", add_special_tokens=added).ids for added in (False, True)
+        )
+        for start in range(len(framed) - len(bare) + 1):
+            if framed[start : start + len(bare)] == bare:
+                return tuple(framed[:start])
+        return ()
+
+    @cached_property
     def _encoder(self) -> tokenizers.Tokenizer:
         """Built at first use: browsing a vocabulary needs no encoder.
 
@@ -95,7 +106,8 @@ class HfTokenizer(Tokenizer):
 
     def __getstate__(self) -> dict[str, Any]:
         """Without the encoder, which another process builds for itself."""
-        return {name: value for name, value in vars(self).items() if name != "_encoder"}
+        built = ("_encoder", "beginning")
+        return {name: value for name, value in vars(self).items() if name not in built}
 
     def encode_array(self, text: str) -> np.ndarray:
         try:

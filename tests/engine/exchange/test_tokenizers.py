@@ -20,7 +20,7 @@ import tokenizers as hf
 import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from tokenizers import decoders, models, normalizers, pre_tokenizers, trainers
+from tokenizers import decoders, models, normalizers, pre_tokenizers, processors, trainers
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 from transformers.convert_slow_tokenizer import bytes_to_unicode
 from typer.testing import CliRunner
@@ -29,6 +29,7 @@ from engine.errors import TokenizerError
 from engine.exchange.tokenizer_document import document_of
 from engine.exchange.tokenizers import read_tokenizer, write_tokenizer
 from engine.exchange.vocabulary import TokenType, bpe_vocabulary
+from engine.generation.generate import encode_prompt
 from engine.tokenizers import BpeTokenizer, HfTokenizer, StreamDecoder, Tokenizer, build, load
 from engine.tokenizers.hf_document import LETTERS_END
 from engine.tokenizers.split import SPLITS, Split
@@ -317,6 +318,25 @@ def test_special_and_added_tokens(name: str, read: dict[str, tuple[Tokenizer, An
     if "<|tool|>" in (added := reference.get_added_vocab()):
         assert tokenizer.encode("a<|tool|>b")[1] == added["<|tool|>"]
         assert tokenizer.token_bytes(added["<|tool|>"]) == b"<|tool|>"
+
+
+def test_a_prompt_begins_as_the_file_says_and_a_corpus_does_not(tmp_path: Path) -> None:
+    """Llama was never trained on a text without `<s>`; Qwen on none with one."""
+    for name, before in (("llama2", ["<s>"]), ("qwen", [])):
+        theirs = THEIRS[name]()
+        if before:
+            theirs.post_processor = processors.TemplateProcessing(
+                "<s> $A", special_tokens=[("<s>", theirs.token_to_id("<s>"))]
+            )
+        directory = tmp_path / name
+        PreTrainedTokenizerFast(tokenizer_object=theirs, eos_token="</s>").save_pretrained(
+            directory
+        )
+        tokenizer = read_tokenizer(directory)
+        plain, prompt = tokenizer.encode("some words"), encode_prompt(tokenizer, "some words")
+        assert [tokenizer.token_text(token) for token in tokenizer.beginning] == before
+        assert prompt == [*tokenizer.beginning, *plain]
+        assert prompt == AutoTokenizer.from_pretrained(directory)("some words")["input_ids"]
 
 
 @pytest.mark.parametrize("name", THEIRS)
