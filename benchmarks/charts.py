@@ -91,7 +91,7 @@ def line_chart(
     return "\n".join([*parts, "</svg>"]) + "\n"
 
 
-def ticks(low: float, high: float, about: int = 6) -> list[float]:
+def ticks(low: float, high: float, about: int = 8) -> list[float]:
     """Round numbers between `low` and `high`, about so many of them."""
     if high <= low:
         return [low]

@@ -30,8 +30,10 @@ What the networks of this program do, measured by the program itself: each run b
 command above its table (`--quick` takes a minute and shows that it works, not more).
 
 The networks are small and trained for minutes on one thread of a processor. What wins here wins at
-this size, this budget and these texts. Losses are nats per token over the whole validation split;
-curves are over its first 16 384 tokens. Bands and brackets are the lowest and the highest seed.
+this size, this budget and these texts. Speeds are those of long runs beside whatever else the
+machine did, and good for no more than a rough comparison within a table. Losses are nats per token
+over the whole validation split; curves are over its first 16 384 tokens. Bands and brackets are the
+lowest and the highest seed.
 """
 
 
@@ -126,7 +128,7 @@ def classic_and_modern_section(
         f"{classic_and_modern.verdict(result)[1:]}.**",
         f"![curves](experiments/{chart})",
         "Loss by learning rate on the first seed; the grid is extended while its best lies at an "
-        "end:",
+        f"end, to at most {classic_and_modern.MOST_RATES} rates:",
         table(["network", *rates], tried),
     ]  # fmt: skip
     return "\n\n".join([*parts, where(result)]) + "\n"

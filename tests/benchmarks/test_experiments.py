@@ -156,5 +156,5 @@ def test_a_chart_shows_every_curve_and_escapes_its_names() -> None:
 
 def test_ticks_are_round_and_inside() -> None:
     assert ticks(0.1, 9.7) == [2, 4, 6, 8]
-    assert ticks(1.42, 2.08) == [1.6, 1.8, 2.0]
+    assert ticks(1.42, 2.08) == [1.5, 1.6, 1.7, 1.8, 1.9, 2.0]
     assert ticks(3, 3) == [3]
