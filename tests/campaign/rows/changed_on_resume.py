@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -62,8 +63,10 @@ def run(trials: int, folder: Path, progress: Progress) -> Result:
 def changed_field(lab: Lab, run_path: Path, key: str) -> list[str]:
     path = run_path / "config.toml"
     config = load_file(path)
-    changed = config.with_values({key: another(config, key)})
-    path.write_text(to_toml(changed))
+    # Not checked as a whole: by itself a field may also be one that the others do not go with.
+    section, name = key.split(".")
+    value = replace(getattr(config, section), **{name: another(config, key)})
+    path.write_text(to_toml(replace(config, **{section: value})))
     try:
         taken = open_resumption(lab, run_path.name)
     except EngineError as error:

@@ -35,6 +35,9 @@ class TableModel(nn.Module):
     def logits(self, features: Tensor) -> Tensor:
         return self.lm_head(features)
 
+    def forward(self, tokens_BT: Tensor) -> Tensor:
+        return self.logits(self.features(tokens_BT))
+
 
 def says(ids: list[int], vocab_size: int = 257, **settings) -> TableModel:
     """A model that continues `ids[0]` by the rest of `ids` almost surely (no id twice)."""
