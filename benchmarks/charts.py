@@ -16,13 +16,15 @@ INK, FAINT, PAPER = "#24292f", "#d0d7de", "#ffffff"
 
 @dataclass(frozen=True)
 class Series:
-    """One curve; `low` and `high` are the edges of the band around it, empty for none."""
+    """One curve; `low` and `high` are the edges of the band around it, empty for none. `dash`: of
+    the line, so that one that lies on another shows both."""
 
     name: str
     x: Sequence[float]
     y: Sequence[float]
     low: Sequence[float] = field(default=())
     high: Sequence[float] = field(default=())
+    dash: str = "none"
 
 
 def line_chart(
@@ -83,7 +85,7 @@ def line_chart(
             parts.append(f'<polygon points="{outline}" fill="{colour}" opacity="0.18"/>')
         parts.append(
             f'<polyline points="{path(curve.x, curve.y)}" fill="none" stroke="{colour}" '
-            f'stroke-width="1.8"/>'
+            f'stroke-width="1.8" stroke-dasharray="{curve.dash}"/>'
         )
         parts.append(_line(at, 30, at + 18, 30, colour, width=3))
         parts.append(_text(at + 23, 34, curve.name))

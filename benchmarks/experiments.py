@@ -21,6 +21,9 @@ from benchmarks.report import RESULTS
 
 DOCS = RESULTS.parent.parent / "docs"
 TEXTS = {"tinyshakespeare": "Tiny Shakespeare, characters", "wikitext-2": "WikiText-2, BPE"}
+DASHES = {"window": "9 6", "within": "2 5"}
+SINK = 0.2
+"""Share of a head's attention from which the first position is called a sink."""
 
 INTRO = """# Experiments
 
@@ -198,7 +201,12 @@ def beyond_model(
             "position",
             "perplexity",
             [
-                Series(way, [(r["from"] + r["to"]) / 2 for r in rows], [r[way] for r in rows])
+                Series(
+                    way,
+                    [(row["from"] + row["to"]) / 2 for row in rows],
+                    [row[way] for row in rows],
+                    dash=DASHES.get(way, "none"),
+                )
                 for way in ways
             ],
             logarithmic=True,
@@ -211,6 +219,11 @@ def beyond_model(
         f"the attention (mean of heads; evenly spread it would be {attention['even']:.1%}), in the "
         f"head where it is most {max(first):.1%}."
     )
+    if max(first) < SINK:
+        looks += (
+            " So no head has made a sink of it, as heads of larger networks do after longer "
+            "training: a window that drops it has nothing to lose."
+        )
     if attention["learned"]:
         learned = [mass for layer in attention["learned"] for mass in layer]
         looks += (
