@@ -169,7 +169,7 @@ def new_cache(
     """An empty cache for texts of `length` tokens, padding included, and `max_tokens` more: of the
     kind that the module's docstring tells. Raises InputError for what `KVCache` cannot do."""
     config = model.config
-    steps = length + params.max_tokens
+    steps = length + params.max_tokens - 1  # the last token is never read
     stream = None
     if not config.windowed and steps > config.context_length:
         steps = config.context_length

@@ -171,7 +171,7 @@ def _check_ids(model: GPT, ids: Sequence[int]) -> None:
 
 def _streams_apart(model: GPT, ids: Sequence[Sequence[int]], params: SamplingParams) -> bool:
     config, lengths = model.config, {len(prompt) for prompt in ids}
-    outgrows = max(lengths) + params.max_tokens > config.context_length
+    outgrows = max(lengths) + params.max_tokens - 1 > config.context_length
     relative = config.position != "learned" and not config.windowed
     return len(lengths) > 1 and outgrows and relative
 
