@@ -10,6 +10,8 @@ F hidden width, M = N·K pairs of token and expert.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
@@ -147,5 +149,5 @@ def groups_products(x: Tensor) -> bool:
     return torch.is_autocast_enabled("cuda") or x.dtype == torch.bfloat16
 
 
-def _grouped_mm():  # type: ignore[no-untyped-def]
+def _grouped_mm() -> Callable[..., Tensor]:
     return getattr(functional, "grouped_mm", None) or torch._grouped_mm

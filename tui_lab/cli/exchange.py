@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any, TypeVar
 
 import typer
 
@@ -13,6 +14,7 @@ from tui_lab.cli import common
 
 FORMATS = ("hf", "gguf")
 DTYPES = ("float32", "bfloat16", "float16")
+Exported = TypeVar("Exported")
 
 
 def register(app: typer.Typer) -> None:
@@ -54,25 +56,32 @@ def export(
         _export_hf(reference, target, dtype or "float32", overwrite, as_json)
 
 
-def _export_hf(reference: str, target: Path, dtype: str, overwrite: bool, as_json: bool) -> None:
-    from engine.exchange.export import export_hf
-
+def _with_progress(
+    export: Callable[..., Exported], reference: str, target: Path, **options: Any
+) -> Exported:
+    """What `export` returns; broken checkpoints that it passed over are named."""
     problems: list[str] = []
     bar = common.ProgressLine("exporting")
     try:
-        done = export_hf(
+        done = export(
             common.current_lab(),
             reference,
             target,
-            dtype=dtype,
-            overwrite=overwrite,
             progress=bar.show,
             problems=problems,
+            **options,
         )
     finally:
         bar.clear()
     for problem in problems:
         common.note(f"passed over: {problem}")
+    return done
+
+
+def _export_hf(reference: str, target: Path, dtype: str, overwrite: bool, as_json: bool) -> None:
+    from engine.exchange.export import export_hf
+
+    done = _with_progress(export_hf, reference, target, dtype=dtype, overwrite=overwrite)
     if as_json:
         common.say_json(
             {
@@ -97,21 +106,7 @@ def _export_gguf(reference: str, target: Path, dtype: str, overwrite: bool, as_j
             f"'{target}' is there already: nothing was written",
             "name another file, or replace it: --overwrite",
         )
-    problems: list[str] = []
-    bar = common.ProgressLine("exporting")
-    try:
-        done = export_gguf(
-            common.current_lab(),
-            reference,
-            target,
-            dtype=dtype,
-            progress=bar.show,
-            problems=problems,
-        )
-    finally:
-        bar.clear()
-    for problem in problems:
-        common.note(f"passed over: {problem}")
+    done = _with_progress(export_gguf, reference, target, dtype=dtype)
     if as_json:
         common.say_json(
             {
