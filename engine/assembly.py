@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import torch
+from torch import Tensor
 
 from engine import atomic, control, events
 from engine.arithmetic import flops_per_token
 from engine.checkpoints import CheckpointInfo
 from engine.checkpoints.layout import line_after
+from engine.compiling import CompiledLoss, compiles
 from engine.config import Config
 from engine.data import Batches
 from engine.device import needs_scaler
@@ -18,8 +22,8 @@ from engine.guard import build_guard
 from engine.keeper import FRESH, Keeper
 from engine.meter import Meter
 from engine.model import GPT
-from engine.objectives import Pretrain
-from engine.optim import build_optimizer
+from engine.objectives import Loss, Pretrain
+from engine.optim import Optimizer
 from engine.parts import Parts
 from engine.planner import count_steps
 from engine.progress import Progress
@@ -46,7 +50,7 @@ def assemble(
     vocab_size, device = material.tokenizer.vocab_size, machine.device
     torch.manual_seed(config.train.seed)
     model = GPT(config.model, vocab_size).to(device)
-    optimizer = build_optimizer(model, config.optimizer, device)
+    optimizer = Optimizer(model, config.model, config.optimizer, str(machine.precision))
     scaler = torch.amp.GradScaler(device.type) if needs_scaler(machine.precision) else None
     guard = build_guard(
         device,
@@ -80,18 +84,35 @@ def assemble(
         resumed_from.path if resumed_from else None,
     )
     progress = Progress()
+    earlier = None
     if resumed_from is not None:
         saved = keeper.restore(resumed_from)
         progress = Progress.from_dict(saved.state.get("progress"))
         if not saved.state.get(FRESH):
             feed.restore(saved.state.get("batches", {}))
+            earlier = saved.state.get("compiled")
     total_steps = count_steps(config, len(material.train))
     assert total_steps is not None  # the windows are counted
+    objective = Pretrain(config.model)
+    loss: Callable[[Tensor], Loss] = functools.partial(objective.loss, model)
+    per_token = flops_per_token(config.model, vocab_size)
+    tokens = total_steps * config.train.accumulate * config.train.batch_size
+    flops = tokens * config.model.context_length * per_token
+    if compiles(config.train.compile, earlier, flops, machine.peak_flops, device.type):
+
+        def on_failure(why: str) -> None:
+            keeper.compiled = False
+            title = f"the step cannot be compiled, and runs as it is: {why}"
+            hint = "a C++ compiler is needed (g++); train.compile = off does without"
+            emit(events.Alert(level="warning", title=title, hint=hint))
+
+        loss = CompiledLoss(loss, on_failure)
+        keeper.compiled = True
     parts = Parts(
         config=config,
         model=model,
-        step_model=torch.compile(model) if config.train.compile else model,  # type: ignore[arg-type]
-        objective=Pretrain(config.model),
+        objective=objective,
+        loss=loss,
         optimizer=optimizer,
         scaler=scaler,
         guard=guard,
@@ -102,7 +123,7 @@ def assemble(
         precision=machine.precision,
         autocast=machine.autocast,
         keeper=keeper,
-        meter=Meter(device, flops_per_token(config.model, vocab_size), machine.peak_flops),
+        meter=Meter(device, per_token, machine.peak_flops),
         stop_file=stop_file.exists,
         total_steps=total_steps,
     )

@@ -23,6 +23,7 @@ from engine.checkpoints.save import SaveError, SaveResult
 from engine.config import Config
 from engine.errors import CheckpointError
 from engine.guard import Guard
+from engine.optim import Optimizer
 from engine.progress import Progress
 
 OPTIMIZER = "optimizer."
@@ -55,7 +56,7 @@ class Keeper:
         run_path: Path,
         config: Config,
         model: nn.Module,
-        optimizer: torch.optim.Optimizer,
+        optimizer: Optimizer,
         scaler: torch.amp.GradScaler | None,
         guard: Guard,
         facts: dict[str, Any],
@@ -65,6 +66,8 @@ class Keeper:
         self.model, self.optimizer, self.scaler, self.guard = model, optimizer, scaler, guard
         self.meta = {"config": config.to_dict(), **facts}
         self.newest = str(resumed_from or "")
+        self.compiled = False
+        """Whether steps are compiled: a resumed run's are then too, to round as these do."""
         self._said: deque[events.Event] = deque()
         self._saved_step = -1
         self._saver = BackgroundSaver(
@@ -91,7 +94,7 @@ class Keeper:
         progress = at.progress
         if progress.step == self._saved_step and kind != "manual":
             return
-        if not self.is_sound():
+        if not self.optimizer.is_finite():
             self._said.append(
                 events.Alert(
                     level="error",
@@ -102,7 +105,11 @@ class Keeper:
             )
             return
         self._saved_step = progress.step
-        state = {"progress": progress.to_dict(), "batches": at.batches}
+        state = {
+            "progress": progress.to_dict(),
+            "batches": at.batches,
+            "compiled": self.compiled,
+        }
         if self.scaler is not None:
             state["scaler"] = self.scaler.state_dict()
         meta = self.meta | {
@@ -111,22 +118,13 @@ class Keeper:
             "val_loss": val_loss,
             "data": at.batches,
         }
-        tensors = moments(self.optimizer)
+        moments = self.optimizer.moments()
+        tensors = {f"{OPTIMIZER}{name}": tensor for name, tensor in moments.items()}
         tensors |= {f"{RANDOM}{name}": tensor for name, tensor in at.random.items()}
         tensors |= {
             f"{GUARD}{name}": tensor for name, tensor in self.guard.tensors(at.guard).items()
         }
         self._saver.snapshot(self.model.state_dict(), tensors, state, meta, kind)
-
-    def is_sound(self) -> bool:
-        """Whether every weight and moment is finite. Waits for the device."""
-        tensors = [*self.model.parameters(), *moments(self.optimizer).values()]
-        # A norm reads each number once and makes no copy: a twentieth of the time of `isfinite`.
-        norms = torch.stack([torch.linalg.vector_norm(tensor) for tensor in tensors])
-        if bool(torch.isfinite(norms).all()):
-            return True
-        # Squares of large numbers may add up to infinity; only then is every number looked at.
-        return all(bool(torch.isfinite(tensor).all()) for tensor in tensors)
 
     def restore(self, info: CheckpointInfo) -> Training:
         """Put weights, moments, random state, guard and scaler back as `info` holds them.
@@ -144,7 +142,13 @@ class Keeper:
         }
         self.guard.restore(guard)
         if not saved.state.get(FRESH):
-            restore_moments(self.optimizer, saved.tensors)
+            self.optimizer.restore(
+                {
+                    name.removeprefix(OPTIMIZER): tensor
+                    for name, tensor in saved.tensors.items()
+                    if name.startswith(OPTIMIZER)
+                }
+            )
         set_random_states(saved.rng)
         return saved
 
@@ -191,15 +195,6 @@ class Keeper:
         self.relay(emit)
 
 
-def moments(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
-    """What the optimiser remembers, by kind and parameter name."""
-    return {
-        f"{OPTIMIZER}{key}.{name}": value
-        for name, parameter in named_parameters(optimizer)
-        for key, value in optimizer.state[parameter].items()
-    }
-
-
 def random_states() -> dict[str, Tensor]:
     """The generators that training draws from, by device."""
     states = {"cpu": torch.get_rng_state()}
@@ -218,40 +213,6 @@ def set_random_states(states: Mapping[str, Tensor]) -> None:
         raise CheckpointError(
             "the checkpoint's random state cannot be restored", str(error).splitlines()[0]
         ) from error
-
-
-def named_parameters(optimizer: torch.optim.Optimizer) -> list[tuple[str, nn.Parameter]]:
-    return [
-        (name, parameter)
-        for group in optimizer.param_groups
-        for name, parameter in zip(group["param_names"], group["params"], strict=True)
-    ]
-
-
-def restore_moments(optimizer: torch.optim.Optimizer, saved: Mapping[str, Tensor]) -> None:
-    """Put the moments back. Raises CheckpointError when one is missing."""
-    states: dict[str, dict[str, Tensor]] = {}
-    for name, tensor in saved.items():
-        if name.startswith(OPTIMIZER):
-            key, _, parameter = name.removeprefix(OPTIMIZER).partition(".")
-            states.setdefault(parameter, {})[key] = tensor
-    for name, parameter in named_parameters(optimizer):
-        if name not in states:
-            raise CheckpointError(
-                f"the checkpoint has no optimiser state for '{name}'",
-                "its model differs from the run's configuration; resume another checkpoint",
-            )
-        for key, tensor in states[name].items():
-            if tensor.shape not in ((), parameter.shape) or not tensor.is_floating_point():
-                raise CheckpointError(
-                    f"the optimiser's '{key}' of '{name}' in the checkpoint does not fit the model",
-                    "resume another checkpoint",
-                )
-        optimizer.state[parameter] = {
-            # A fused optimiser keeps its step counts on the device of the parameter.
-            key: tensor.to(parameter.device)
-            for key, tensor in states[name].items()
-        }
 
 
 def load_into(model: nn.Module, info: CheckpointInfo) -> None:

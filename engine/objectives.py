@@ -9,11 +9,12 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional
 
+from engine.chunked_loss import chunked_cross_entropy
 from engine.config.sections import ModelConfig
-from engine.model import Routing
+from engine.model import GPT, Routing
 
 
 class Reported(NamedTuple):
@@ -48,23 +49,31 @@ def mean(losses: list[Reported], count: int) -> Reported:
 class Pretrain:
     """Next-token prediction: cross-entropy of every position against the token that follows."""
 
-    def __init__(self, model: ModelConfig) -> None:
+    def __init__(self, model: ModelConfig, chunk: int = 0) -> None:
+        """`chunk`: tokens whose logits exist at once; 0: all."""
         self.balance = model.balance_loss
         self.routed = model.n_expert > 0
+        self.softcap, self.chunk = model.logit_softcap, chunk
 
     def trained_tokens(self, batch: Tensor) -> int:
         """How many targets of `batch` (B, T + 1) count in the loss."""
         return batch[:, 1:].numel()
 
-    def loss(self, model: nn.Module, batch: Tensor) -> Loss:
+    def loss(self, model: GPT, batch: Tensor) -> Loss:
         """The *sum* over the trained tokens of `batch` (B, T + 1); the loop divides it by the
         tokens of the whole accumulation window."""
         inputs_BT, targets_BT = batch[:, :-1], batch[:, 1:]
         routing = Routing() if self.routed else None
-        logits_BTV = model(inputs_BT, routing=routing) if routing else model(inputs_BT)
-        nats = functional.cross_entropy(
-            logits_BTV.flatten(0, 1).float(), targets_BT.flatten(), reduction="sum"
-        )
+        features_NC = model.features(inputs_BT, routing=routing).flatten(0, 1)
+        targets_N = targets_BT.flatten()
+        if self.chunk:
+            weight_VC = model.lm_head.weight
+            nats = chunked_cross_entropy(
+                features_NC, weight_VC, targets_N, self.chunk, self.softcap
+            )
+        else:
+            logits_NV = model.logits(features_NC)
+            nats = functional.cross_entropy(logits_NV.float(), targets_N, reduction="sum")
         if routing is None:
             return Loss(nats, nats)
         count = targets_BT.numel()

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from engine.config import Config
 from engine.data import Windows
@@ -16,7 +16,8 @@ from engine.feed import Feed
 from engine.guard import Guard
 from engine.keeper import Keeper
 from engine.meter import Meter
-from engine.objectives import Pretrain
+from engine.objectives import Loss, Pretrain
+from engine.optim import Optimizer
 from engine.tokenizers import Tokenizer
 
 
@@ -25,10 +26,10 @@ class Parts:
     """One run's network, optimiser, data and device, ready for its first step."""
 
     config: Config
-    model: nn.Module  # the plain module: checkpoints, evaluation and samples use it
-    step_model: nn.Module  # what a step runs: the same, perhaps compiled
+    model: nn.Module  # checkpoints, evaluation and samples use it as it is
     objective: Pretrain
-    optimizer: torch.optim.Optimizer
+    loss: Callable[[Tensor], Loss]  # the objective's on a batch, perhaps compiled
+    optimizer: Optimizer
     scaler: torch.amp.GradScaler | None  # for float16 alone
     guard: Guard
     feed: Feed

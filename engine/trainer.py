@@ -11,7 +11,7 @@ import threading
 import time
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from engine import control, events
 from engine.errors import EngineError
@@ -57,7 +57,7 @@ class Trainer:
 
         Raises OutOfMemory when a step does not fit, and what the data's reading raises.
         """
-        self.say_phase("compiling" if self.parts.config.train.compile else "training")
+        self.say_phase("compiling" if self.parts.keeper.compiled else "training")
         while True:
             try:
                 self.loop()
@@ -76,7 +76,6 @@ class Trainer:
         """Steps, until the run's length is reached or it is asked to end."""
         parts, steering = self.parts, self.steering
         config, optimizer, objective = parts.config, parts.optimizer, parts.objective
-        parameters = [p for group in optimizer.param_groups for p in group["params"]]
         parts.model.train()
 
         while True:
@@ -85,8 +84,7 @@ class Trainer:
                 return
             parts.meter.start()
             lr = self.scheduled_rate() * self.progress.lr_scale
-            for group in optimizer.param_groups:
-                group["lr"] = lr
+            optimizer.set_rate(lr)
 
             # One update from `accumulate` micro-batches, divided by the trained tokens of the
             # whole window: the same windows in one or in four pieces give the same update.
@@ -99,7 +97,7 @@ class Trainer:
                     raise FeedStopped
                 self.stage = "forward"
                 with parts.autocast():
-                    part = objective.loss(parts.step_model, batch)
+                    part = parts.loss(batch)
                 minimised = part.minimised / count
                 self.stage = "backward"
                 (parts.scaler.scale(minimised) if parts.scaler else minimised).backward()
@@ -108,13 +106,13 @@ class Trainer:
             loss = mean(losses, count)
             if parts.scaler:
                 parts.scaler.unscale_(optimizer)
-            grad_norm = nn.utils.clip_grad_norm_(parameters, config.optimizer.clip or math.inf)
+            grad_norm = optimizer.gradient_norm()
             with self.updating:
                 if self.left:
                     raise LeftBehind
                 self.stage = "optimizer"
-                self.update(parts.guard.allows(loss.nats, grad_norm))
-                optimizer.zero_grad(set_to_none=True)
+                self.update(grad_norm, parts.guard.allows(loss.nats, grad_norm))
+                optimizer.zero_grad()
                 self.progress.step += 1
                 self.progress.tokens += count
                 self.mark()
@@ -146,21 +144,18 @@ class Trainer:
             self.mark()
         return before, f"{scheduled * progress.lr_scale:.3g}"
 
-    def update(self, allowed: Tensor | bool) -> None:
+    def update(self, grad_norm: Tensor, allowed: Tensor | bool) -> None:
         """Make the update if it is `allowed`: what is not finite never reaches the weights.
 
-        On CUDA the verdict stays on the device: the fused optimiser reads it there and skips.
+        On CUDA the verdict stays on the device: the optimiser reads it there and skips.
         """
         optimizer, scaler = self.parts.optimizer, self.parts.scaler
         if scaler:
+            optimizer.clip(grad_norm)
             scaler.step(optimizer)
             scaler.update()
-        elif self.parts.device.type == "cuda":
-            assert isinstance(allowed, Tensor)
-            optimizer.found_inf = (~allowed).float()  # type: ignore[attr-defined]
-            optimizer.step()
-        elif allowed:
-            optimizer.step()
+        else:
+            optimizer.update(grad_norm, allowed)
 
     def mark(self) -> None:
         """Weights and moments are at a step boundary now; remember all else that belongs to it."""
@@ -169,7 +164,7 @@ class Trainer:
 
     def step_back(self) -> None:
         """Drop the step that was begun: its gradients, its batches, its random numbers."""
-        self.parts.optimizer.zero_grad(set_to_none=True)
+        self.parts.optimizer.zero_grad()
         self.parts.feed.restore(self.at.batches)
         set_random_states(self.at.random)
 
@@ -179,7 +174,7 @@ class Trainer:
         """Log, evaluate, sample and save, as the configuration's intervals say."""
         parts, progress = self.parts, self.progress
         config, step = parts.config, progress.step
-        if step == 1 and config.train.compile:
+        if self.phase == "compiling":
             self.say_phase("training")
         last = step >= parts.total_steps
 

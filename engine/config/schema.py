@@ -152,6 +152,8 @@ class FieldSpec:
             return (first, second)
         if self.kind == "strings":
             return _strings(value)
+        if "on" in self.choices and str(value).lower() in ("true", "yes", "false", "no"):
+            return "on" if _truth(str(value)) else "off"
         return _text(value)
 
 

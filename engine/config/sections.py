@@ -200,8 +200,19 @@ class DataConfig:
 class OptimizerConfig:
     """How gradients become updates."""
 
-    name: str = setting("adamw", "the optimiser", choices=("adamw",))
+    name: str = setting(
+        "adamw",
+        "adamw; or muon: the blocks' matrices by momentum made orthogonal (Jordan et al. 2024), in "
+        "fewer steps to the same loss, each of which takes longer; the rest by AdamW",
+        choices=("adamw", "muon"),
+    )
     lr: float = setting(1e-3, "peak learning rate", minimum=0.0)
+    muon_lr: float = setting(
+        0.0, "muon: peak learning rate of the matrices; 0: the same as lr", minimum=0.0
+    )
+    momentum: float = setting(
+        0.95, "muon: share of the momentum that a step keeps", minimum=0.0, maximum=0.999999
+    )
     weight_decay: float = setting(
         0.1, "decoupled decay of matrices (never of biases, norms, positions)", minimum=0.0
     )
@@ -252,7 +263,12 @@ class TrainConfig:
         "of the matrix products; auto takes bfloat16 where the device has it",
         choices=("auto", "float32", "bfloat16", "float16"),
     )
-    compile: bool = setting(False, "compile the model with torch.compile (a wait, then speed)")
+    compile: str = setting(
+        "auto",
+        "compile the step with torch.compile: a wait at the start, then speed; auto: where the run "
+        "is long enough to win more than it waits",
+        choices=("auto", "on", "off"),
+    )
     threads: int = setting(0, "CPU threads for torch; 0: all cores", minimum=0)
     on_nan: str = setting(
         "pause",

@@ -15,6 +15,7 @@ from unittest import mock
 import torch
 
 from engine.objectives import Loss, Pretrain
+from engine.optim import Optimizer
 
 WANTS: dict[str, Callable[[], Exception]] = {
     "device": lambda: torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 GiB"),
@@ -41,7 +42,7 @@ def changed(loss: Loss, change: Callable[[torch.Tensor], torch.Tensor]) -> Loss:
 def out_of_memory(stage: str, step: int, times: int, want: str) -> Iterator[Struck]:
     """Memory runs out in a stage of step `step` (or the first time after it), `times` times."""
     struck = Struck()
-    real_loss, real_update = Pretrain.loss, torch.optim.AdamW.step
+    real_loss, real_update = Pretrain.loss, Optimizer.update
     done = 0
 
     def strike(here: str) -> None:
@@ -64,7 +65,7 @@ def out_of_memory(stage: str, step: int, times: int, want: str) -> Iterator[Stru
         strike("forward")
         return changed(value, Costly.apply)
 
-    def update(self: torch.optim.AdamW, *arguments: Any) -> Any:
+    def update(self: Optimizer, *arguments: Any) -> Any:
         nonlocal done
         strike("optimizer")
         done += 1
@@ -82,7 +83,7 @@ def out_of_memory(stage: str, step: int, times: int, want: str) -> Iterator[Stru
 
     with (
         mock.patch.object(Pretrain, "loss", loss),
-        mock.patch.object(torch.optim.AdamW, "step", update),
+        mock.patch.object(Optimizer, "update", update),
         before("engine.trainer.evaluate", "evaluating"),
         before("engine.trainer.generate", "sampling"),
         before("engine.checkpoints.snapshot.without_aliases", "saving"),

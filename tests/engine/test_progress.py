@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from engine.errors import CheckpointError
-from engine.keeper import restore_moments, set_random_states
+from engine.keeper import set_random_states
 from engine.progress import Progress
 
 
@@ -49,15 +49,3 @@ def test_a_random_state_that_torch_does_not_take_is_refused(
     with pytest.raises(CheckpointError, match="random state"):
         set_random_states(states)
     assert torch.equal(torch.get_rng_state(), before)
-
-
-@pytest.mark.parametrize("wrong", [torch.zeros(3, 2), torch.zeros(1), torch.zeros(2, 3).long()])
-def test_moments_of_another_model_are_refused(wrong: torch.Tensor) -> None:
-    """Some would broadcast, and train on without a word."""
-    parameter = torch.nn.Parameter(torch.zeros(2, 3))
-    optimizer = torch.optim.AdamW([("w", parameter)])
-    optimizer.param_groups[0]["param_names"] = ["w"]
-    good = {"optimizer.step.w": torch.tensor(1.0), "optimizer.exp_avg.w": torch.zeros(2, 3)}
-    restore_moments(optimizer, good)
-    with pytest.raises(CheckpointError, match="'exp_avg' of 'w'"):
-        restore_moments(optimizer, good | {"optimizer.exp_avg.w": wrong})

@@ -50,7 +50,7 @@ WRITER = "a listener of events"
 ENGINE = {
     "preparing": "engine.session.Material.__init__",
     "building the model": "engine.model.gpt.GPT.__init__",
-    "the first step": "engine.model.gpt.GPT.forward",
+    "the first step": "engine.model.gpt.GPT.features",
     "reading data": "engine.data.Batches.next",
     "evaluating": "engine.trainer.evaluate",
     "sampling": "engine.trainer.generate",

@@ -1,0 +1,63 @@
+"""When a run is compiled, and that one which cannot be compiled trains all the same."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor
+
+from engine.compiling import CompiledLoss, compiles
+from engine.objectives import Loss
+
+PEAK = 1e12
+
+
+@pytest.mark.parametrize(
+    ("setting", "earlier", "flops", "device", "expected"),
+    [
+        ("on", False, 1.0, "cpu", True),
+        ("off", True, 1e20, "cpu", False),
+        ("auto", None, 1e12, "cpu", False),  # seconds of work: never worth a wait
+        ("auto", None, 1e15, "cpu", True),
+        ("auto", None, 1e15, "mps", False),
+        ("auto", True, 1.0, "cpu", True),  # resumed: as it was before, to round alike
+        ("auto", False, 1e20, "cpu", False),
+    ],
+)
+def test_who_is_compiled(
+    setting: str, earlier: bool | None, flops: float, device: str, expected: bool
+) -> None:
+    assert compiles(setting, earlier, flops, PEAK, device) is expected
+
+
+def test_an_unknown_peak_compiles_nothing_unasked() -> None:
+    assert not compiles("auto", None, 1e20, 0.0, "cpu")
+
+
+def loss(batch: Tensor) -> Loss:
+    nats = batch.float().square().sum()
+    return Loss(nats, nats)
+
+
+def test_without_a_compiler_the_step_runs_as_it_is_and_says_so_once(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: object
+) -> None:
+    """A machine without g++ trains, only slower."""
+    monkeypatch.setattr(torch._inductor.config.cpp, "cxx", ("no-such-compiler",))
+    monkeypatch.setattr(torch._inductor.config, "fx_graph_cache", False)
+    said: list[str] = []
+    compiled = CompiledLoss(loss, said.append)
+    batch = torch.arange(6).view(2, 3)
+    for _ in range(3):
+        assert float(compiled(batch).nats) == 55.0
+    assert len(said) == 1 and not compiled.compiled
+
+
+def test_an_error_of_the_loss_itself_is_not_taken_for_the_compilers() -> None:
+    """Memory that runs out in the first step must reach the trainer, which knows what to do."""
+
+    def broken(batch: Tensor) -> Loss:
+        raise MemoryError("no room")
+
+    with pytest.raises(MemoryError):
+        CompiledLoss(torch.compiler.disable(broken))(torch.zeros(1))
