@@ -16,16 +16,18 @@ from engine.checkpoints.layout import line_after
 from engine.compiling import CompiledLoss, compiles
 from engine.config import Config
 from engine.data import Batches
-from engine.device import needs_scaler
+from engine.device import memory, needs_scaler
 from engine.feed import Feed
+from engine.footprint import training_memory
 from engine.guard import build_guard
 from engine.keeper import FRESH, Keeper
 from engine.meter import Meter
 from engine.model import GPT
+from engine.model.float8 import to_float8
 from engine.objectives import Loss, Pretrain
 from engine.optim import Optimizer
 from engine.parts import Parts
-from engine.planner import count_steps
+from engine.planner import ROOM, count_steps
 from engine.progress import Progress
 from engine.runs import RunFolder
 from engine.trainer import Trainer
@@ -50,6 +52,11 @@ def assemble(
     vocab_size, device = material.tokenizer.vocab_size, machine.device
     torch.manual_seed(config.train.seed)
     model = GPT(config.model, vocab_size).to(device)
+    if config.train.float8:
+        to_float8(model.blocks)
+    model.recompute = config.train.recompute == "on" or (
+        config.train.recompute == "auto" and not _fits(config, vocab_size, machine)
+    )
     optimizer = Optimizer(model, config.model, config.optimizer, str(machine.precision))
     scaler = torch.amp.GradScaler(device.type) if needs_scaler(machine.precision) else None
     guard = build_guard(
@@ -93,7 +100,7 @@ def assemble(
             earlier = saved.state.get("compiled")
     total_steps = count_steps(config, len(material.train))
     assert total_steps is not None  # the windows are counted
-    objective = Pretrain(config.model)
+    objective = Pretrain(config.model, config.train.loss_chunk)
     loss: Callable[[Tensor], Loss] = functools.partial(objective.loss, model)
     per_token = flops_per_token(config.model, vocab_size)
     tokens = total_steps * config.train.accumulate * config.train.batch_size
@@ -128,3 +135,9 @@ def assemble(
         total_steps=total_steps,
     )
     return Trainer(folder.name, parts, emit, inbox, progress)
+
+
+def _fits(config: Config, vocab_size: int, machine: Machine) -> bool:
+    """Whether the plan finds room for every activation."""
+    needed = training_memory(config, vocab_size, str(machine.precision), machine.device.type)
+    return needed.total <= ROOM * memory(machine.device).total

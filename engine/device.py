@@ -115,6 +115,24 @@ def needs_scaler(precision: str) -> bool:
     return precision == "float16"
 
 
+def check_float8(device: torch.device, precision: str) -> None:
+    """Raises ConfigError where `train.float8` cannot be: it needs units for it (compute capability
+    8.9: Ada, Hopper and newer), beside bfloat16."""
+    import torch
+
+    capable = device.type == "cuda" and torch.cuda.get_device_capability(device) >= (8, 9)
+    if not capable:
+        raise ConfigError(
+            f"train.float8 = true: {device_name(device)} has no units for 8-bit products",
+            "leave it out; bfloat16 is the fastest here",
+        )
+    if precision != "bfloat16":
+        raise ConfigError(
+            f"train.float8 = true: goes with bfloat16, and train.precision is {precision}",
+            "use --set train.precision=bfloat16",
+        )
+
+
 def autocast(device: torch.device, precision: str) -> AbstractContextManager[Any]:
     """A context in which matrix products run in `precision`, and sums and norms in float32."""
     if precision == "float32":

@@ -257,6 +257,8 @@ class Machine:
         torch.set_num_threads(self.threads)
         self.device = device.choose_device(config.train.device)
         self.precision = device.choose_precision(self.device, config.train.precision)
+        if config.train.float8:
+            device.check_float8(self.device, self.precision)
         self.name = device.device_name(self.device)
         self.peak_flops, self.peak_source = device.peak_flops(self.device, self.precision)
 

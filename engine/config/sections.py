@@ -269,6 +269,24 @@ class TrainConfig:
         "is long enough to win more than it waits",
         choices=("auto", "on", "off"),
     )
+    float8: bool = setting(
+        False,
+        "multiply in 8 bits inside the blocks, beside bfloat16: faster on cards that can (Ada, "
+        "Hopper and newer), for large matrices; weights and sums stay as they are",
+    )
+    recompute: str = setting(
+        "auto",
+        "keep no activations of a block and compute them again in the backward pass: a third more "
+        "arithmetic, far less memory; auto: where the run would not fit otherwise",
+        choices=("auto", "on", "off"),
+    )
+    loss_chunk: int = setting(
+        0,
+        "tokens whose logits exist at once, which a large vocabulary makes the largest thing of a "
+        "step; 0: all where that is faster and fits",
+        unit="tokens",
+        minimum=0,
+    )
     threads: int = setting(0, "CPU threads for torch; 0: all cores", minimum=0)
     on_nan: str = setting(
         "pause",

@@ -198,3 +198,8 @@ def test_without_a_driver_there_are_no_gpus(monkeypatch: pytest.MonkeyPatch) -> 
     assert machine.gpus() == []
     assert machine.gpu_load("1234") == machine.GpuLoad()
     machine._gpu_handle.cache_clear()
+
+
+def test_products_in_8_bits_are_refused_where_there_are_no_units_for_them() -> None:
+    with pytest.raises(ConfigError, match=r"train\.float8 = true"):
+        device.check_float8(CPU, "bfloat16")
