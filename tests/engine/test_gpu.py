@@ -145,3 +145,63 @@ def test_a_nan_on_the_gpu_is_skipped_on_the_device(
 
     monkeypatch.setattr(Pretrain, "loss", poisoned)
     assert_same(states(3, "before"), states(4, "after"))
+
+
+@pytest.mark.parametrize(
+    "way",
+    [
+        {"optimizer__name": "muon"},
+        {"train__compile": "on"},
+        {"train__compile": "on", "optimizer__name": "muon"},
+        {"train__recompute": "on"},
+        {"train__loss_chunk": 16},
+    ],
+)
+def test_every_way_of_a_step_learns_on_the_gpu(small_lab: Lab, way: dict[str, Any]) -> None:
+    """In bfloat16, against the plain step: the same loss at the end, nearly."""
+    ends = []
+    for ways in ({}, way):
+        run = Run()
+        config = tiny_config(
+            train__device="cuda", train__precision="bfloat16", train__max_steps=60,
+            model__dropout=0.0, **ways,
+        )  # fmt: skip
+        run.train(small_lab, config)
+        assert not [alert for alert in run.of(events.Alert) if alert.level != "info"]
+        ends.append(sum(list(run.losses().values())[-5:]) / 5)
+    assert ends[1] < run.losses()[1] - 0.3
+    assert "muon" in way.values() or ends[1] == pytest.approx(ends[0], abs=0.15)
+
+
+@pytest.mark.skipif(
+    not torch.cuda.is_available() or torch.cuda.get_device_capability() < (8, 9),
+    reason="needs units for 8-bit products",
+)
+@pytest.mark.parametrize("compiled", ["off", "on"])
+def test_products_in_8_bits_learn_as_those_in_16(small_lab: Lab, compiled: str) -> None:
+    ends = []
+    for float8 in (False, True):
+        run = Run()
+        config = tiny_config(
+            train__device="cuda", train__precision="bfloat16", train__max_steps=60,
+            model__n_embd=64, model__dropout=0.0, train__float8=float8, train__compile=compiled,
+        )  # fmt: skip
+        run.train(small_lab, config)
+        ends.append(sum(list(run.losses().values())[-5:]) / 5)
+    assert ends[1] == pytest.approx(ends[0], abs=0.15)
+
+
+def test_a_refused_update_on_the_gpu_leaves_muon_as_it_was() -> None:
+    """The verdict is a tensor that the host never reads."""
+    from engine.config.sections import OptimizerConfig
+    from engine.optim import Optimizer
+
+    config = draw_config(0)
+    model = randomised(config, 40).cuda()
+    optimizer = Optimizer(model, config, OptimizerConfig(name="muon"), "bfloat16")
+    before = {name: p.detach().clone() for name, p in model.named_parameters()}
+    for p in model.parameters():
+        p.grad.fill_(math.nan)
+    optimizer.update(optimizer.gradient_norm(), torch.tensor(False, device="cuda"))
+    assert all(torch.equal(p, before[name]) for name, p in model.named_parameters())
+    assert optimizer.is_finite()
