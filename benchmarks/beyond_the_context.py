@@ -1,11 +1,12 @@
 """What becomes of a model that reads on, token by token, far beyond the context it was trained at.
 
-    python -m benchmarks.beyond_the_context --data DIR [--lab DIR]
+    python -m benchmarks.beyond_the_context --data DIR [--text backcopy] [--lab DIR]
 
-A RoPE model is trained on WikiText-2's characters at a short context, once as it is and once with a
-learned sink in every head (GPT-OSS). Every training sequence begins with a mark, as those of
-Llama and its kin do, so that there is a first position to know again. Each model then reads
-stretches of the validation text, 20 times the context, in three ways:
+A RoPE model is trained at a short context, once as it is and once with a learned sink in every head
+(GPT-OSS): on the letters of the Bigram-Backcopy task, of which small networks learn to have sinks,
+and on WikiText-2's characters. Every training sequence begins with a mark, as those of Llama and
+its kin do, so that there is a first position to know again. Each model then reads stretches of text
+that it never saw, 20 times the context, in three ways:
 
     sinks   a rolling cache of the context's size that keeps the first 4 positions (StreamingLLM)
     window  the same cache without them: the newest positions alone
@@ -23,16 +24,15 @@ import argparse
 import math
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from benchmarks import training
+from benchmarks.marked import Marked, Stretches
 from benchmarks.reading import Read, attention_mass, perplexity, read, read_within
 from benchmarks.report import machine_facts, write_result
 from engine.checkpoints import find_checkpoint
 from engine.config import Config
-from engine.corpora import add, documents
 from engine.device import choose_device
 from engine.errors import InputError
 from engine.generation.load import Generator, load_checkpoint
@@ -40,22 +40,36 @@ from engine.lab import Lab
 from engine.model import GPT
 from engine.session import Material
 
-SETTINGS: dict[str, Any] = {
-    "model.n_layer": 3,
-    "model.n_head": 3,
-    "model.n_embd": 96,
-    "model.context_length": 127,
+SHARED: dict[str, Any] = {
     "model.norm": "rmsnorm",
     "model.position": "rope",
     "model.mlp": "swiglu",
     "model.bias": False,
     "data.tokenizer": "char",
     "optimizer.lr": 4e-3,
-    "train.batch_size": 16,
     "train.max_steps": 2000,
     "train.eval_every": 500,
     "save.policy": "rolling",
 }
+SETTINGS: dict[str, dict[str, Any]] = {
+    "backcopy": SHARED
+    | {
+        "model.n_layer": 2,
+        "model.n_head": 2,
+        "model.n_embd": 64,
+        "model.context_length": 63,
+        "train.batch_size": 32,
+    },
+    "wikitext-2": SHARED
+    | {
+        "model.n_layer": 3,
+        "model.n_head": 3,
+        "model.n_embd": 96,
+        "model.context_length": 127,
+        "train.batch_size": 16,
+    },
+}
+"""Name of a kind of text -> what is trained on it."""
 QUICK: dict[str, Any] = {
     "model.n_layer": 2,
     "model.n_head": 2,
@@ -69,8 +83,6 @@ MODELS: dict[str, dict[str, Any]] = {
     "ordinary": {},
     "learned-sinks": {"model.learned_sinks": True},
 }
-MARK = "¶"
-"""What a training sequence begins with: a character that the text does not have."""
 WAYS: dict[str, int | None] = {"sinks": 4, "window": 0, "plain": None}
 """Name of a way to read -> first positions that the rolling cache keeps; None keeps everything."""
 LIMIT = 0.10
@@ -82,7 +94,7 @@ TIMES = 20
 SHOWN = 3
 """Contexts over which perplexity is told by position."""
 ROWS, QUICK_ROWS = 16, 4
-"""Stretches of the validation text that are read side by side."""
+"""Stretches that are read side by side."""
 
 
 def trained(lab: Lab, name: str, config: Config) -> Generator:
@@ -100,35 +112,6 @@ def trained(lab: Lab, name: str, config: Config) -> Generator:
     if not (lab.checkpoints / name).exists():
         training.train(lab, config, name)
     return load_checkpoint(find_checkpoint(lab, name), choose_device("cpu"))
-
-
-def add_marked(lab: Lab, text: str, context: int, options: argparse.Namespace) -> str:
-    """Register the text with a mark before every `context` characters; the corpus's name.
-
-    Windows that are context + 1 apart then all begin with a mark, and none is ever a target.
-    Raises InputError when the text has the mark.
-    """
-    corpus = training.add_text(lab, text, options.data)
-    whole = "".join(documents(lab, corpus))
-    if MARK in whole:
-        raise InputError(f"'{corpus}' holds '{MARK}', which marks beginnings here")
-    pieces = (whole[at : at + context] for at in range(0, len(whole), context))
-    path = lab.root / "marked.txt"
-    path.write_text("".join(MARK + piece for piece in pieces))
-    add(lab, "marked", [path], replace=True)
-    return "marked"
-
-
-def stretches(lab: Lab, config: Config, generator: Generator, rows: int) -> Tensor:
-    """(rows, 20·context + 1) tokens: a mark, and consecutive stretches of the validation text."""
-    material = Material(lab, config, lambda _: None, generator.tokenizer)
-    text = material.prepared.tokens().slice(material.train_tokens, material.prepared.n_tokens)
-    mark = generator.tokenizer.encode(MARK)
-    text = text[~np.isin(text, mark)]
-    length = TIMES * config.model.context_length
-    rows = min(rows, len(text) // length)
-    text_RN = torch.from_numpy(text[: rows * length]).view(rows, length)
-    return torch.cat((torch.tensor(mark).expand(rows, 1), text_RN), dim=1)
 
 
 def by_position(losses: dict[str, Tensor], context: int) -> list[dict[str, float]]:
@@ -174,32 +157,48 @@ def memory(reads: dict[str, Read], context: int) -> dict[str, list[dict[str, int
     }
 
 
-def measure(lab: Lab, options: argparse.Namespace) -> dict[str, Any]:
-    """Train, read, and look, one model after another."""
+def by_kind(losses: dict[str, Tensor], copies_RN: Tensor) -> dict[str, dict[str, float]]:
+    """Over the last quarter of the stream, each way's perplexity on copies and on other letters."""
+    tail = 3 * copies_RN.shape[1] // 4
+    copied = copies_RN[:, tail:]
+    return {
+        way: {
+            "copies": perplexity(nats_RN[:, tail:][copied]),
+            "others": perplexity(nats_RN[:, tail:][~copied]),
+        }
+        for way, nats_RN in losses.items()
+    }
+
+
+def measure(lab: Lab, text: str, options: argparse.Namespace) -> dict[str, Any]:
+    """Train on one kind of text, read, and look, one model after another."""
     torch.set_num_threads(1)
-    text = training.EMBEDDED if options.quick else "wikitext-2"
-    settings = SETTINGS | (QUICK if options.quick else {}) | training.chosen(options)
+    settings = SETTINGS[text] | (QUICK if options.quick else {}) | training.chosen(options)
     context = settings["model.context_length"]
-    settings["data.corpus"] = add_marked(lab, text, context, options)
+    marked = Marked.register(lab, text, context, options)
+    settings["data.corpus"] = marked.corpus
     settings["data.stride"] = context + 1
     result: dict[str, Any] = {"text": text, "settings": settings, "stream": TIMES, "models": {}}
+    rows, length = QUICK_ROWS if options.quick else ROWS, TIMES * context
     for name, parts in MODELS.items():
         config = training.configure(settings | parts)
-        generator = trained(lab, name, config)
-        tokens_RN = stretches(lab, config, generator, QUICK_ROWS if options.quick else ROWS)
-        result["models"][name] = examine(generator.model, tokens_RN)
+        generator = trained(lab, f"{text}-{name}", config)
+        stretches = marked.stretches(lab, config, generator.tokenizer, rows, length)
+        result["models"][name] = examine(generator.model, stretches)
         show(name, result["models"][name])
     return result
 
 
-def examine(model: GPT, tokens_RN: Tensor) -> dict[str, Any]:
+def examine(model: GPT, stretches: Stretches) -> dict[str, Any]:
     """All that is reported of one model."""
-    context = model.config.context_length
+    context, tokens_RN = model.config.context_length, stretches.tokens_RN
     marks = [times * context for times in (1, 5, 10, 15, TIMES)]
     reads = {way: read(model, tokens_RN, kept, marks) for way, kept in WAYS.items()}
     losses = {way: one.losses_RN for way, one in reads.items()}
     losses["within"] = read_within(model, tokens_RN)
-    return {
+    if stretches.rule_RN is not None:
+        losses["rule"] = stretches.rule_RN
+    found = {
         "rows": len(tokens_RN),
         "by_position": by_position(losses, context),
         "by_context": by_context(losses, context),
@@ -207,6 +206,14 @@ def examine(model: GPT, tokens_RN: Tensor) -> dict[str, Any]:
         "memory": memory(reads, context),
         "attention": vars(attention_mass(model, tokens_RN)),
     }
+    if (copies_RN := stretches.copies_RN) is not None:
+        found["by_kind"] = by_kind(losses, copies_RN)
+        # The letter before a copy is the trigger, and the query that looks for the original.
+        found["attention_of"] = {
+            kind: vars(attention_mass(model, tokens_RN, queries_RN))
+            for kind, queries_RN in (("triggers", copies_RN), ("others", ~copies_RN))
+        }
+    return found
 
 
 def verdict(model: dict[str, Any]) -> str:
@@ -239,11 +246,13 @@ def show(name: str, model: dict[str, Any]) -> None:
 def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     training.add_options(parser)
+    parser.add_argument("--text", choices=sorted(SETTINGS), help="only this one (default: both)")
     options = parser.parse_args(arguments)
     with training.open_lab(options) as lab:
-        result = machine_facts() | measure(lab, options)
-    if not options.quick:
-        write_result("beyond-the-context", result)
+        for text in [options.text] if options.text else SETTINGS:
+            result = machine_facts() | measure(lab, text, options)
+            if not options.quick:
+                write_result(f"beyond-the-context-{text}", result)
 
 
 if __name__ == "__main__":

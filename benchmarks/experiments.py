@@ -1,4 +1,4 @@
-"""Writes docs/experiments.md and its charts from the newest results of the three experiments.
+"""Writes docs/experiments.md and its charts from the newest results of the experiments.
 
     python -m benchmarks.experiments
 
@@ -8,22 +8,19 @@ one is named as missing.
 
 from __future__ import annotations
 
-import json
 import math
 import statistics
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from benchmarks import beyond_the_context, classic_and_modern, experts_and_dense
+from benchmarks import classic_and_modern, experts_and_dense
+from benchmarks.beyond_section import beyond_section
 from benchmarks.charts import Series, line_chart
+from benchmarks.page import newest, shape, table, where
 from benchmarks.report import RESULTS
 
 DOCS = RESULTS.parent.parent / "docs"
 TEXTS = {"tinyshakespeare": "Tiny Shakespeare, characters", "wikitext-2": "WikiText-2, BPE"}
-DASHES = {"window": "9 6", "within": "2 5"}
-SINK = 0.2
-"""Share of a head's attention from which the first position is called a sink."""
 
 INTRO = """# Experiments
 
@@ -38,35 +35,6 @@ machine did, and good for no more than a rough comparison within a table. Losses
 over the whole validation split; curves are over its first 16 384 tokens. Bands and brackets are the
 lowest and the highest seed.
 """
-
-
-def newest(name: str, folder: Path) -> dict[str, Any] | None:
-    """The result of that name with the latest date; None when there is none."""
-    found = sorted(folder.glob(f"????-??-??-{name}.json"))
-    return json.loads(found[-1].read_text()) if found else None
-
-
-def table(head: list[str], rows: Iterable[list[str]]) -> str:
-    """A Markdown table whose first column is text and the others numbers."""
-    align = ["---"] + ["---:"] * (len(head) - 1)
-    return "\n".join("| " + " | ".join(row) + " |" for row in [head, align, *rows])
-
-
-def where(result: dict[str, Any]) -> str:
-    versions = ", ".join(f"{name} {version}" for name, version in result["versions"].items())
-    return f"{result['date']}, {result['machine']}, Python {result['python']}, {versions}."
-
-
-def shape(result: dict[str, Any]) -> str:
-    """The settings that both sides share, in a sentence."""
-    about = result["settings"]
-    tokens = about["model.context_length"] * about["train.batch_size"] * about["train.max_steps"]
-    return (
-        f"{about['model.n_embd']}×{about['model.n_layer']}×{about['model.n_head']} "
-        f"(width, layers, heads), context {about['model.context_length']}, "
-        f"batch {about['train.batch_size']}, {about['train.max_steps']:,} steps: "
-        f"{tokens / 1e6:.2f} M tokens."
-    )
 
 
 def between(spread: dict[str, float]) -> str:
@@ -165,107 +133,6 @@ def parts_section(results: dict[str, dict[str, Any] | None]) -> str:
     return "\n\n".join(parts if measured else [*parts, "Not measured yet."]) + "\n"
 
 
-def beyond_section(result: dict[str, Any] | None, charts: dict[str, str]) -> str:
-    """Reading on beyond the context."""
-    title = "## Beyond the trained context, with and without sinks"
-    command = "python -m benchmarks.beyond_the_context --data DIR"
-    if result is None:
-        return f"{title}\n\nNot measured yet: `{command}`\n"
-    parts = [
-        title,
-        f"`{command}`",
-        shape(result)
-        + " RoPE, RMSNorm, SwiGLU; WikiText-2 by characters. Every training sequence begins "
-        "with a mark, as those of Llama and its kin do. **ordinary** is the network as it is, "
-        "**learned-sinks** the same with a learned sink in every head (GPT-OSS).",
-        "Ways to read, token by token: **sinks**, a rolling cache of the context's size that keeps "
-        "the first 4 positions; **window**, the same cache with the newest positions alone; "
-        "**plain**, a cache that keeps everything, at positions never trained. **within** is the "
-        "control: the same tokens read within the trained context, each after at least half a "
-        "context (and the mark).",
-    ]
-    for name, model in result["models"].items():
-        parts += beyond_model(name, model, result, charts)
-    return "\n\n".join([*parts, where(result)]) + "\n"
-
-
-def beyond_model(
-    name: str, model: dict[str, Any], result: dict[str, Any], charts: dict[str, str]
-) -> list[str]:
-    """One network's tables and charts."""
-    ways = [*beyond_the_context.WAYS, "within"]
-    context, times = result["settings"]["model.context_length"], result["stream"]
-    for kind, rows in (("position", model["by_position"]), ("context", model["by_context"])):
-        charts[f"beyond-{name}-by-{kind}.svg"] = line_chart(
-            f"Perplexity by position, network: {name}, {model['rows']} stretches of text",
-            "position",
-            "perplexity",
-            [
-                Series(
-                    way,
-                    [(row["from"] + row["to"]) / 2 for row in rows],
-                    [row[way] for row in rows],
-                    dash=DASHES.get(way, "none"),
-                )
-                for way in ways
-            ],
-            logarithmic=True,
-            mark=(context, "trained context"),
-        )
-    attention = model["attention"]
-    first = [mass for layer in attention["first"] for mass in layer]
-    looks = (
-        f"In the second half of a context the first position gets {statistics.mean(first):.1%} of "
-        f"the attention (mean of heads; evenly spread it would be {attention['even']:.1%}), in the "
-        f"head where it is most {max(first):.1%}."
-    )
-    if max(first) < SINK:
-        looks += (
-            " So no head has made a sink of it, as heads of larger networks do after longer "
-            "training: a window that drops it has nothing to lose."
-        )
-    if attention["learned"]:
-        learned = [mass for layer in attention["learned"] for mass in layer]
-        looks += (
-            f" The learned sinks get {statistics.mean(learned):.1%}, at most {max(learned):.1%}."
-        )
-    position_rows = [
-        [f"{row['from']:.0f}–{row['to']:.0f}", *(f"{row[way]:.2f}" for way in ways)]
-        for row in model["by_position"]
-    ]
-    tail = [
-        [way, f"{about['perplexity']:.2f}", f"{about['ratio']:.3f} ± {about['error']:.3f}"]
-        for way, about in model["last_quarter"].items()
-    ]
-    memory = [
-        [
-            f"{way}, cache / process",
-            *(
-                f"{at['cache_bytes'] / 1e6:.1f} / {at['process_bytes'] / 1e6:.0f} MB"
-                for at in marks
-            ),
-        ]
-        for way, marks in model["memory"].items()
-    ]
-    heads = [f"{at['contexts']}×" for at in next(iter(model["memory"].values()))]
-    return [
-        f"### Network: {name}",
-        looks,
-        f"Perplexity by position, over {model['rows']} stretches of the validation text:",
-        table(["positions", *ways], position_rows),
-        f"![by position](experiments/beyond-{name}-by-position.svg)",
-        f"A stream of {times}× the context ({times * context:,} tokens): perplexity over its last "
-        "quarter, and what it is of that of the same tokens within the context (± the standard "
-        "error over the stretches):",
-        table(["way", "perplexity", "against within"], tail),
-        f"**{beyond_the_context.verdict(model)}**",
-        f"![by context](experiments/beyond-{name}-by-context.svg)",
-        f"Memory after so many contexts, for {model['rows']} stretches at once (the process holds "
-        "the network, the text and what was measured before as well):",
-        table(["way", *heads], memory),
-    ]
-
-
 def experts_section(result: dict[str, Any] | None, charts: dict[str, str]) -> str:
     """Experts against dense."""
     title = "## Experts against dense at equal active parameters"
@@ -330,7 +197,7 @@ def page(results: Path = RESULTS) -> tuple[str, dict[str, str]]:
         networks,
         *contests,
         parts_section({text: newest(f"modern-parts-{text}", results) for text in TEXTS}),
-        beyond_section(newest("beyond-the-context", results), charts),
+        beyond_section(results, charts),
         experts_section(newest("experts-and-dense", results), charts),
     ]
     return "\n".join(sections), charts

@@ -77,22 +77,36 @@ def read_within(model: GPT, tokens_RN: Tensor) -> Tensor:
 
 @dataclass(frozen=True)
 class Attention:
-    """Where attention goes, by layer and head: means over queries in a context's second half."""
+    """Where attention goes, by layer and head: means over the queries that were counted."""
 
     first: list[list[float]]
     """On the first position: 1 is all of it."""
     learned: list[list[float]]
     """On the learned sink; empty for a model that has none."""
+    values: list[list[float]]
+    """Length of the first position's value, over the mean length of the others'."""
     even: float
     """What the first position would get if all positions got the same."""
 
 
 @torch.no_grad()
-def attention_mass(model: GPT, tokens_RN: Tensor) -> Attention:
-    """How much of the attention the first position of a context takes."""
+def attention_mass(model: GPT, tokens_RN: Tensor, queries_RN: Tensor | None = None) -> Attention:
+    """How much of the attention the first position of a context takes, and what it gives for it.
+
+    Counted are the queries of a context's second half, of those only the ones that `queries_RN`
+    (as `tokens_RN`, bool) has, when it is given. Raises ValueError when it has none.
+    """
     context = model.config.context_length
+    half = context // 2
+    counted_RT = torch.ones(len(tokens_RN), context - half)
+    if queries_RN is not None:
+        counted_RT = queries_RN[:, half:context].float()
+    if not counted_RT.any():
+        raise ValueError("no query is counted")
+    shares_RT = counted_RT / counted_RT.sum()
     first: list[list[float]] = []
     learned: list[list[float]] = []
+    values: list[list[float]] = []
 
     def watch(
         q_BHTD: Tensor,
@@ -107,10 +121,13 @@ def attention_mass(model: GPT, tokens_RN: Tensor) -> Attention:
         marks_BGSD[:, :, 0, 0] = 1
         marks_BGSD[..., 1] = 1
         seen_BHTD = reference_attention(q_BHTD, k_BGSD, marks_BGSD, sight, sinks_H, 0.0)
-        mean_HD = seen_BHTD[:, :, context // 2 :].mean((0, 2))
+        mean_HD = torch.einsum("bt,bhtd->hd", shares_RT, seen_BHTD[:, :, half:])
         first.append(mean_HD[:, 0].tolist())
         if sinks_H is not None:
             learned.append((1 - mean_HD[:, 1]).tolist())
+        lengths_BGS = v_BGSD.norm(dim=-1)
+        length_G = lengths_BGS[:, :, 0].mean(0) / lengths_BGS[:, :, 1:].mean((0, 2))
+        values.append(length_G.repeat_interleave(q_BHTD.shape[1] // len(length_G)).tolist())
         return reference_attention(q_BHTD, k_BGSD, v_BGSD, sight, sinks_H, dropout)
 
     own = [block.attn.attend for block in model.blocks]
@@ -121,9 +138,8 @@ def attention_mass(model: GPT, tokens_RN: Tensor) -> Attention:
     finally:
         for block, attend in zip(model.blocks, own, strict=True):
             block.attn.attend = attend
-    queries = range(context // 2, context)
-    even = sum(1 / (query + 1) for query in queries) / len(queries)
-    return Attention(first, learned, even)
+    even = (shares_RT / torch.arange(half + 1, context + 1)).sum().item()
+    return Attention(first, learned, values, even)
 
 
 def perplexity(losses: Tensor) -> float:

@@ -22,6 +22,9 @@ ROOT = Path(__file__).parents[1]
 # The modules that compute, engine.model aside. All others read or describe, and load no torch.
 HEAVY = {
     "engine.assembly",
+    "engine.bench.generation",
+    "engine.bench.limits",
+    "engine.bench.run",
     "engine.checkpoints.background",
     "engine.checkpoints.load",
     "engine.checkpoints.save",

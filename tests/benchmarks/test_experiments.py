@@ -17,6 +17,7 @@ from benchmarks import (
     classic_and_modern,
     experiments,
     experts_and_dense,
+    marked,
     training,
 )
 from benchmarks.charts import Series, line_chart, ticks
@@ -52,7 +53,7 @@ def put(folder: Path, name: str, result: dict[str, Any]) -> None:
 
 
 def test_every_experiment_runs_and_is_told_on_the_page(
-    lab: Lab, quick: argparse.Namespace, tmp_path: Path
+    lab: Lab, quick: argparse.Namespace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The whole way: runs in a lab, results as JSON, tables and charts. A result that the page
     cannot read, or a chart that no page shows, fails here."""
@@ -71,7 +72,11 @@ def test_every_experiment_runs_and_is_told_on_the_page(
     # Equal but for the router: 8 numbers a channel.
     assert active[1] - active[0] == experts["settings"]["model.n_embd"] * 8
     assert set(experts["experts"]["runs"][0]["router"]) > {"router_balance", "router_entropy"}
-    beyond = beyond_the_context.measure(lab, quick)
+    monkeypatch.setattr(marked, "DOCUMENTS", 400)
+    streams = {
+        text: beyond_the_context.measure(lab, text, quick) for text in beyond_the_context.SETTINGS
+    }
+    assert streams["backcopy"]["models"]["ordinary"]["by_kind"]["rule"]["copies"] == 1
 
     results = tmp_path / "results"
     results.mkdir()
@@ -79,7 +84,8 @@ def test_every_experiment_runs_and_is_told_on_the_page(
         put(results, f"classic-and-modern-{text}", contest)
         put(results, f"modern-parts-{text}", parts)
     put(results, "experts-and-dense", experts)
-    put(results, "beyond-the-context", beyond)
+    for text, stream in streams.items():
+        put(results, f"beyond-the-context-{text}", stream)
     page, charts = experiments.page(results)
     assert "Not measured yet" not in page
     assert set(re.findall(r"\(experiments/(.*?)\)", page)) == set(charts)
@@ -91,7 +97,7 @@ def test_every_experiment_runs_and_is_told_on_the_page(
 
 def test_a_missing_result_is_named(tmp_path: Path) -> None:
     page, charts = experiments.page(tmp_path)
-    assert page.count("Not measured yet") == 5 and not charts
+    assert page.count("Not measured yet") == 6 and not charts
 
 
 def test_the_page_in_the_repository_is_that_of_the_results() -> None:

@@ -92,3 +92,36 @@ def test_attention_is_even_where_nothing_is_told_apart() -> None:
         assert found.first == [pytest.approx([even] * 2, abs=1e-6)] * 2
         assert found.learned == ([pytest.approx([even] * 2, abs=1e-6)] * 2 if sinks else [])
         assert [block.attn.attend for block in network.blocks] == own
+
+
+def test_of_the_queries_given_those_alone_are_counted() -> None:
+    """The means over two disjoint sets of queries make up the mean over all."""
+    network = model()
+    tokens = torch.randint(11, (3, CONTEXT + 1))
+    some = torch.rand(3, CONTEXT) < 0.5
+    whole = attention_mass(network, tokens)
+    parts = [attention_mass(network, tokens, queries) for queries in (some, ~some)]
+    counts = [queries[:, CONTEXT // 2 :].sum().item() for queries in (some, ~some)]
+    for layer in range(2):
+        mean = sum(
+            torch.tensor(part.first[layer]) * count / sum(counts)
+            for part, count in zip(parts, counts, strict=True)
+        )
+        torch.testing.assert_close(mean, torch.tensor(whole.first[layer]))
+        assert parts[0].first[layer] != parts[1].first[layer]
+    with pytest.raises(ValueError, match="no query"):
+        attention_mass(network, tokens, torch.zeros_like(some))
+
+
+def test_the_length_of_the_first_value_is_over_that_of_the_others() -> None:
+    """Told for each head of queries, two of which share a value here."""
+    network = model(bias=False, n_kv_head=1)
+    tokens = torch.randint(11, (3, CONTEXT))
+    found = attention_mass(network, tokens).values
+    block = network.blocks[0]
+    with torch.no_grad():
+        v_BTD = block.ln_1(network.wte(tokens)) @ block.attn.qkv.weight[-8:].T
+    lengths = v_BTD.norm(dim=-1)
+    expected = (lengths[:, 0].mean() / lengths[:, 1:].mean()).item()
+    assert found[0] == [pytest.approx(expected, rel=1e-5)] * 2
+    assert abs(expected - 1) > 0.01

@@ -12,6 +12,7 @@ import typer
 
 from tui_lab.cli import (
     attach,
+    bench,
     checkpoints,
     config,
     corpus,
@@ -80,6 +81,7 @@ app.add_typer(corpus.app, name="corpus", help="List, inspect, fetch, add and pre
 app.add_typer(tokenizer.app, name="tokenizer", help="Train and try tokenizers.")
 evaluate.register(app)
 plan.register(app)
+bench.register(app)
 app.add_typer(config.app, name="config", help="List, show and check configurations.")
 doctor.register(app)
 init.register(app)
