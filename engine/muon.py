@@ -28,14 +28,11 @@ and one weight decay fit both (Liu et al. 2025, section 2.2)."""
 
 
 def orthogonalise(x_NRC: Tensor) -> Tensor:
-    """(N, R, C) with the singular vectors of `x_NRC` and singular values near 1, in its dtype.
+    """(N, R, C), R ≤ C: the singular vectors of `x_NRC` with singular values near 1, in its dtype.
 
     16 bits suffice: what the iteration lacks in precision is less than what it leaves undone.
     """
     a, b, c = COEFFICIENTS
-    tall = x_NRC.shape[1] > x_NRC.shape[2]
-    if tall:  # the Gram matrix of the shorter side is the smaller
-        x_NRC = x_NRC.mT
     # A matrix's Frobenius norm is at least its largest singular value, which must not exceed 1.
     norm_N11 = torch.linalg.vector_norm(x_NRC, dim=(1, 2), keepdim=True, dtype=torch.float32)
     x_NRC = x_NRC / norm_N11.clamp(min=EPSILON).to(x_NRC.dtype)
@@ -43,7 +40,7 @@ def orthogonalise(x_NRC: Tensor) -> Tensor:
         gram_NRR = x_NRC @ x_NRC.mT
         poly_NRR = torch.baddbmm(gram_NRR, gram_NRR, gram_NRR, beta=b, alpha=c)
         x_NRC = torch.baddbmm(x_NRC, poly_NRR, x_NRC, beta=a)
-    return x_NRC.mT if tall else x_NRC
+    return x_NRC
 
 
 def update_matrices(
@@ -52,15 +49,21 @@ def update_matrices(
     lr: float | Tensor,
     dtype: torch.dtype,
 ) -> None:
-    """Add to each of `values` (R, C) its direction made orthogonal, times -lr·0.2·√max(R, C).
+    """Add to each of `values` its direction made orthogonal, times -lr·0.2·√max(R, C).
 
-    Matrices of one shape are worked on together. `dtype`: of the iteration.
+    Both are matrices (R, C) of whatever shapes. `dtype`: of the iteration.
     """
+    # Those of one shape are worked on together; a tall one lies down, since the Gram matrix of the
+    # shorter side is the smaller, and since more lie alike then.
+    values, directions = (
+        [x.mT if len(x) > x.shape[1] else x for x in xs] for xs in (values, directions)
+    )
     shapes: dict[torch.Size, list[int]] = {}
     for index, value in enumerate(values):
         shapes.setdefault(value.shape, []).append(index)
-    for (rows, columns), indices in shapes.items():
+    for (_, columns), indices in shapes.items():
         x_NRC = torch.stack([directions[index] for index in indices]).to(dtype)
-        scale = -MATCHING * math.sqrt(max(rows, columns)) * lr
-        steps = (orthogonalise(x_NRC) * scale).unbind()
-        torch._foreach_add_([values[index] for index in indices], list(steps))
+        scale = -MATCHING * math.sqrt(columns) * lr
+        steps = orthogonalise(x_NRC) * scale
+        for index, step in zip(indices, steps, strict=True):
+            values[index].add_(step)
