@@ -85,14 +85,14 @@ def linear(options: Options) -> dict[str, Any]:
 @dataclass(frozen=True)
 class Outside:
     """A benchmark with a command of its own: `python -m benchmarks.MODULE`, which writes
-    `<date>-RESULT.json`. `read` finds the ratios in that."""
+    `<date>-RESULT.json`. `read` finds the ratios in that, as `Ratio.to_dict` gives them."""
 
     module: str
     result: str
-    read: Callable[[dict[str, Any]], list[Ratio]]
     arguments: tuple[str, ...] = ()
     quick: tuple[str, ...] = ()
     takes_nanogpt: bool = False
+    read: Callable[[dict[str, Any]], list[dict[str, Any]]] = lambda result: result["ratios"]
 
     def __call__(self, options: Options) -> dict[str, Any]:
         command = python(f"benchmarks.{self.module}", *self.arguments)
@@ -105,83 +105,71 @@ class Outside:
             )
             [path] = Path(folder).glob(f"????-??-??-{self.result}.json")
             result = json.loads(path.read_text())
-        ratios = self.read(result)
-        for ratio in ratios:
-            print(f"  {ratio}", flush=True)
-        return {"result": result, "ratios": [ratio.to_dict() for ratio in ratios]}
+        return {"result": result, "ratios": self.read(result)}
 
 
-def of_generation(result: dict[str, Any]) -> list[Ratio]:
-    return [
-        Ratio("Generation", f"384×6×6 against {peer}", result["times_as_fast"][peer], target)
-        for peer, target in result["targets"].items()
-    ]
+def of_drawing(result: dict[str, Any]) -> list[dict[str, Any]]:
+    quiet = result["quiet_pairs"]
+    ratio = Ratio(
+        "The screen",
+        "training while the app draws, as a share of headless",
+        result["ratio"],
+        result["limit"],
+        low=min(result["ratios"]),
+        high=max(result["ratios"]),
+        rounds=quiet or result["pairs"],
+        discarded=result["pairs"] - quiet if quiet else 0,
+    )
+    return [ratio.to_dict()]
 
 
-def of_drawing(result: dict[str, Any]) -> list[Ratio]:
-    return [
-        Ratio(
-            "The screen",
-            "training while the app draws, as a share of headless",
-            result["ratio"],
-            result["limit"],
-            low=min(result["ratios"]),
-            high=max(result["ratios"]),
-            rounds=result["quiet_pairs"] or result["pairs"],
-            discarded=result["pairs"] - result["quiet_pairs"] if result["quiet_pairs"] else 0,
-        )
-    ]
-
-
-def of_paint(result: dict[str, Any]) -> list[Ratio]:
+def of_paint(result: dict[str, Any]) -> list[dict[str, Any]]:
     title = "first paint, against an empty Textual app"
     limit, pairs = result["limit"], result["pairs"]
-    return [Ratio("The screen", title, result["ratio"], limit, at_least=False, rounds=pairs)]
+    ratio = Ratio("The screen", title, result["ratio"], limit, at_least=False, rounds=pairs)
+    return [ratio.to_dict()]
 
 
-def of_keys(result: dict[str, Any]) -> list[Ratio]:
+def of_keys(result: dict[str, Any]) -> list[dict[str, Any]]:
     title = "a key answered while training, 99th percentile without escape, in milliseconds"
     value, limit = 1000 * result["p99_without_escape"], 1000 * result["limit"]
     presses = result["presses"]
-    return [Ratio("The screen", title, value, limit, at_least=False, rounds=presses)]
+    ratio = Ratio("The screen", title, value, limit, at_least=False, rounds=presses)
+    return [ratio.to_dict()]
 
 
-def of_saving(result: dict[str, Any]) -> list[Ratio]:
-    title = f"a save every {result['seconds_between_saves']:g} s, as a share of training"
-    low, high = result["cost_95_percent_interval"]
+def of_plans(result: dict[str, Any]) -> list[dict[str, Any]]:
     return [
         Ratio(
-            "Saving",
-            title,
-            result["cost"],
-            result["limit"],
+            "The plan",
+            f"{what} that was predicted, largest error of configurations it was not fitted to",
+            about["largest"],
+            about["limit"],
             at_least=False,
-            low=low,
-            high=high,
-            rounds=result["saves_counted"],
-            discarded=result["saves"] - result["saves_counted"],
-        )
+            rounds=about["of"],
+            note=f"{about['within']} of {about['of']} within; median {about['median']:.1%}",
+        ).to_dict()
+        for what, about in result["summary"].items()
     ]
 
+
+SMALL_TEXT = ("--megabytes", "4", "--rounds", "1", "--sizes", "2", "8", "--shapes", "128x4x4")
 
 PARTS: dict[str, Part] = {
     "machine": machine,
     "training": training,
     "presets": presets,
     "quality": quality,
-    "generation": Outside(
-        "generation",
-        "generation",
-        of_generation,
-        ("--write",),
-        ("--rounds", "2"),
-        takes_nanogpt=True,
+    "generation": Outside("generation", "generation", ("--write",), ("--quick",), True),
+    "drawing": Outside(
+        "ui_cost", "ui-cost", quick=("--pairs", "1", "--steps", "60"), read=of_drawing
     ),
-    "drawing": Outside("ui_cost", "ui-cost", of_drawing, quick=("--pairs", "1", "--steps", "60")),
-    "paint": Outside("first_paint", "first-paint", of_paint, quick=("--pairs", "2")),
-    "keys": Outside("key_latency", "key-latency", of_keys, quick=("--presses", "12")),
-    "saving": Outside(
-        "background_save", "background-save", of_saving, ("--saves", "8"), ("--saves", "2")
+    "paint": Outside("first_paint", "first-paint", quick=("--pairs", "2"), read=of_paint),
+    "keys": Outside("key_latency", "key-latency", quick=("--presses", "12"), read=of_keys),
+    "data": Outside("preparation", "preparation", quick=SMALL_TEXT),
+    "saving": Outside("checkpoint_io", "checkpoint-io", quick=("--only", "load", "--rounds", "1")),
+    "plan": Outside(
+        "plan_accuracy", "plan-accuracy", ("--mode", "eager"), ("--only", "160"), read=of_plans
     ),
     "linear": linear,
     "loss": loss,
