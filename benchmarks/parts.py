@@ -85,17 +85,23 @@ def linear(options: Options) -> dict[str, Any]:
 @dataclass(frozen=True)
 class Outside:
     """A benchmark with a command of its own: `python -m benchmarks.MODULE`, which writes
-    `<date>-RESULT.json`. `read` finds the ratios in that, as `Ratio.to_dict` gives them."""
+    `<date>-RESULT.json`. `read` finds the ratios in that, as `Ratio.to_dict` gives them. `gpu`: the
+    options that make it measure a GPU; None where it knows processors alone."""
 
     module: str
     result: str
     arguments: tuple[str, ...] = ()
     quick: tuple[str, ...] = ()
     takes_nanogpt: bool = False
+    gpu: tuple[str, ...] | None = None
     read: Callable[[dict[str, Any]], list[dict[str, Any]]] = lambda result: result["ratios"]
 
     def __call__(self, options: Options) -> dict[str, Any]:
         command = python(f"benchmarks.{self.module}", *self.arguments)
+        if options.device == "cuda":
+            if self.gpu is None:
+                raise NotHere("it is a matter of the processor")
+            command += self.gpu
         command += self.quick if options.quick else ()
         if self.takes_nanogpt and options.nanogpt is not None:
             command += ["--nanogpt", str(options.nanogpt)]

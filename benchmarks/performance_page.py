@@ -79,6 +79,7 @@ def _device(result: dict[str, Any], charts: dict[str, str]) -> str:
         *_training(parts.get("training"), kind, charts),
         *_presets(parts.get("presets")),
         *_quality(parts.get("quality"), kind, charts),
+        *_generation(parts.get("generation"), kind, charts),
         *_linear(parts.get("linear"), kind, charts),
     ]
     return "\n\n".join(sections) + "\n"
@@ -214,6 +215,53 @@ def _quality(part: dict[str, Any] | None, kind: str, charts: dict[str, str]) -> 
     if part["missing"]:
         sections.append(f"Not measured: {', '.join(part['missing'])}.")
     return sections
+
+
+def _generation(part: dict[str, Any] | None, kind: str, charts: dict[str, str]) -> list[str]:
+    """Rates of whole texts, ours and the peers'."""
+    if part is None:
+        return []
+    result = part["result"]
+    rates = {
+        side: rate
+        for side, rate in result["tokens_per_second"].items()
+        if side not in result["first_token_seconds"]
+    }
+    ordered = sorted(rates, key=lambda side: -rates[side]["median"])
+    chart = f"{kind}-generation.svg"
+    charts[chart] = bar_chart(
+        f"Generation, {result['shape']}, {result['tokens']} tokens",
+        "tokens a second: median, lowest and highest round",
+        [
+            Bar(side, *(rates[side][edge] for edge in ("median", "low", "high")),
+                ours=side.startswith("tui-lab"))
+            for side in ordered
+        ],
+    )  # fmt: skip
+    shares = result["share_of_the_roofline"]
+    rows = [
+        [
+            side,
+            f"{rates[side]['median']:,.0f} [{rates[side]['low']:,.0f}, {rates[side]['high']:,.0f}]",
+            f"{shares[side]['median']:.0%}" if side in shares else "",
+            f"{result['compile_seconds'][side]:.0f}" if side in result["compile_seconds"] else "",
+        ]
+        for side in ordered
+    ]
+    first = ", ".join(
+        f"{side.replace(', first token', '')} {1000 * seconds:.1f} ms"
+        for side, seconds in result["first_token_seconds"].items()
+    )
+    head = ["", "tokens/s", "of the roofline", "compiled in, s"]
+    return [
+        "### Generation",
+        f"{result['shape']}, {result['tokens']} tokens. The roofline is the rate at which memory, "
+        f"read at {result['bandwidth']['median'] / 1e9:.1f} GB/s, brings the weights of one token.",
+        table(head, rows),
+        f"The first token: {first}.",
+        f"![tokens a second]({FOLDER}/{chart})",
+        *(f"Not measured: {side}." for side in result["missing"]),
+    ]
 
 
 def _linear(part: dict[str, Any] | None, kind: str, charts: dict[str, str]) -> list[str]:

@@ -208,6 +208,16 @@ def result(kind: str, device: str, date: str) -> dict[str, Any]:
             "missing": ["speedrun-char"],
             "ratios": [],
         },
+        "generation": {
+            "result": {
+                "shape": "384", "tokens": 256,
+                "tokens_per_second": {"tui-lab": rate(900), "nanoGPT": rate(46), "first": rate(9)},
+                "first_token_seconds": {"first": 0.1}, "missing": ["transformers"],
+                "share_of_the_roofline": {"tui-lab": rate(0.9)},
+                "compile_seconds": {"tui-lab": 12.0}, "bandwidth": {"median": 4e10},
+            },
+            "ratios": [],
+        },
         "linear": {"steps": 20, "course": [[10, 5.0, 7], [20, 5.0, 7]], "ratios": []},
     }  # fmt: skip
     dated = {name: {"measured": f"{date} 10:00", **part} for name, part in parts.items()}
