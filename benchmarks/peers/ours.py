@@ -10,6 +10,8 @@ random, of the shape's vocabulary or as large a one as the preset's.
 from __future__ import annotations
 
 import argparse
+import os
+import traceback
 
 import torch
 
@@ -34,6 +36,13 @@ class Gated:
         self._compiling = False
 
     def __call__(self, event: events.Event) -> None:
+        try:
+            self._hear(event)
+        except Exception:  # a run goes on without a listener that fails: this one is its purpose
+            traceback.print_exc()
+            os._exit(1)
+
+    def _hear(self, event: events.Event) -> None:
         if isinstance(event, events.RunStarted):
             self._gate = Gate(
                 torch.device(event.device),
@@ -42,7 +51,7 @@ class Gated:
                 parameters=event.n_parameters,
                 flops_per_token=event.flops_per_token,
                 threads=event.threads,
-                device=event.device_name,
+                device_name=event.device_name,
             )
         elif isinstance(event, events.Phase):
             self._compiling = event.phase == "compiling"
