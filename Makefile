@@ -29,8 +29,10 @@ lint: $(VENV)/.stamp-test
 	$(BIN)/ruff format --check .
 	$(BIN)/lint-imports
 
+# Every ratio against the peers that are here: make bench NANOGPT=checkout DATA=folder ONLY=training
 bench: $(VENV)/.stamp-test
-	$(BIN)/python -m benchmarks
+	$(BIN)/python -m benchmarks $(if $(NANOGPT),--nanogpt $(NANOGPT)) $(if $(DATA),--data $(DATA)) \
+	  $(if $(ONLY),--only $(ONLY)) $(if $(QUICK),--quick)
 
 campaign: $(VENV)/.stamp-test
 	$(BIN)/python -m tests.campaign $(ROWS)

@@ -24,7 +24,7 @@ from typing import Any
 from benchmarks import quiet
 from benchmarks.report import machine_facts, write_result
 from engine import control, events
-from engine.config import load_preset
+from engine.config import Config, load_preset
 from engine.config.load import override
 from engine.keeper import Boundary, Keeper
 from engine.lab import Lab
@@ -96,7 +96,22 @@ class Recorder:
         return costs
 
 
-def measure(options: argparse.Namespace) -> dict[str, Any]:
+SETTINGS = {
+    "train.max_steps": 10**7,
+    "train.eval_every": 0,
+    "train.log_every": 1,
+    "sample.every": 0,
+    "save.policy": "rolling",
+    "save.every": 1,
+}
+"""What a run has to have so that the recorder is asked after every step, and nothing else is done:
+fields by their keys."""
+
+
+def record(
+    lab: Lab, config: Config, saves: int, apart: int
+) -> tuple[Recorder, list[events.CheckpointSaved]]:
+    """Train as `config` (with SETTINGS) says until there were enough saves, every `apart` steps."""
     inbox = control.Inbox()
     saved: list[events.CheckpointSaved] = []
 
@@ -104,25 +119,21 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
         if isinstance(event, events.CheckpointSaved):
             saved.append(event)
 
-    recorder = Recorder(options.saves, options.apart, inbox)
+    recorder = Recorder(saves, apart, inbox)
+    real, Keeper.save = Keeper.save, lambda keeper, *told: recorder.save(keeper, *told)  # type: ignore[method-assign]
+    try:
+        run_training(lab, config, emit=listen, inbox=inbox, name="benchmark")
+    finally:
+        Keeper.save = real  # type: ignore[method-assign]
+    return recorder, saved
+
+
+def measure(options: argparse.Namespace) -> dict[str, Any]:
     with tempfile.TemporaryDirectory(dir=options.folder) as folder:
         lab = Lab.init(Path(folder))
-        settings = {
-            "data.corpus": options.corpus,
-            "train.max_steps": 10**7,
-            "train.eval_every": 0,
-            "train.log_every": 1,
-            "train.threads": options.threads,
-            "sample.every": 0,
-            "save.policy": "rolling",
-            "save.every": 1,
-        }
-        config = override(load_preset(lab, options.preset), settings)
-        real, Keeper.save = Keeper.save, lambda keeper, *told: recorder.save(keeper, *told)  # type: ignore[method-assign]
-        try:
-            run_training(lab, config, emit=listen, inbox=inbox, name="benchmark")
-        finally:
-            Keeper.save = real  # type: ignore[method-assign]
+        asked = {"data.corpus": options.corpus, "train.threads": options.threads}
+        config = override(load_preset(lab, options.preset), asked | SETTINGS)
+        recorder, saved = record(lab, config, options.saves, options.apart)
     costs = recorder.costs()
     shares = sorted(cost / options.every for cost in costs)
     draws = random.Random(0)

@@ -1,4 +1,4 @@
-"""Line charts as SVG text, for pages that are read in a browser. Knows nothing of what is drawn."""
+"""Charts as SVG text, for pages that are read in a browser. Knows nothing of what is drawn."""
 
 from __future__ import annotations
 
@@ -25,6 +25,53 @@ class Series:
     low: Sequence[float] = field(default=())
     high: Sequence[float] = field(default=())
     dash: str = "none"
+
+
+@dataclass(frozen=True)
+class Bar:
+    """One bar; `low` and `high` are the ends of its whisker, None for none. `ours`: stands out."""
+
+    name: str
+    value: float
+    low: float | None = None
+    high: float | None = None
+    ours: bool = False
+
+
+BAR, GAP, NAMES, FIGURES = 22, 8, 190, 90
+"""Heights of a bar and the room between two; widths of the names before and the figures behind."""
+
+
+def bar_chart(title: str, x_label: str, bars: Sequence[Bar]) -> str:
+    """An SVG document with a horizontal bar each, from 0. Raises ValueError without a bar."""
+    if not bars:
+        raise ValueError("nothing to draw")
+    right = WIDTH - FIGURES
+    height = TOP + len(bars) * (BAR + GAP) + BOTTOM
+    bottom = height - BOTTOM
+    longest = max(max(bar.value, bar.high or 0.0) for bar in bars) or 1.0
+
+    def across(x: float) -> float:
+        return NAMES + x / longest * (right - NAMES)
+
+    parts = _begin(height, title)
+    for x in ticks(0, longest, 6):
+        parts.append(_line(across(x), TOP, across(x), bottom, FAINT))
+        parts.append(_text(across(x), bottom + 16, f"{x:,g}", anchor="middle"))
+    parts.append(_text((NAMES + right) / 2, height - 8, x_label, anchor="middle"))
+    for place, bar in enumerate(bars):
+        top = TOP + place * (BAR + GAP) + GAP / 2
+        middle, colour = top + BAR / 2, COLOURS[0] if bar.ours else COLOURS[4]
+        parts.append(_text(NAMES - 8, middle + 4, bar.name, anchor="end"))
+        parts.append(
+            f'<rect x="{NAMES}" y="{top:.1f}" width="{across(bar.value) - NAMES:.1f}" '
+            f'height="{BAR}" fill="{colour}"/>'
+        )
+        end = across(max(bar.value, bar.high or 0.0))
+        if bar.low is not None and bar.high is not None:
+            parts.append(_line(across(bar.low), middle, across(bar.high), middle, INK))
+        parts.append(_text(end + 6, middle + 4, f"{bar.value:,.0f}"))
+    return "\n".join([*parts, "</svg>"]) + "\n"
 
 
 def line_chart(
@@ -57,12 +104,7 @@ def line_chart(
     def path(xs: Sequence[float], ys: Sequence[float]) -> str:
         return " ".join(f"{across(x):.1f},{down(y):.1f}" for x, y in zip(xs, ys, strict=True))
 
-    parts = [
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {HEIGHT}" '
-        f'font-family="sans-serif" font-size="12" fill="{INK}">',
-        f'<rect width="{WIDTH}" height="{HEIGHT}" fill="{PAPER}"/>',
-        _text(LEFT, 16, title, weight="bold"),
-    ]
+    parts = _begin(HEIGHT, title)
     for y in _log_ticks(y_low, y_high) if logarithmic else ticks(y_low, y_high):
         parts.append(_line(LEFT, down(y), WIDTH - RIGHT, down(y), FAINT))
         parts.append(_text(LEFT - 6, down(y) + 4, f"{y:g}", anchor="end"))
@@ -112,6 +154,16 @@ def _log_ticks(low: float, high: float) -> list[float]:
         if low <= math.log10(digit * 10.0**power) <= high
     ]
     return found if len(found) >= 3 else ticks(10**low, 10**high)
+
+
+def _begin(height: float, title: str) -> list[str]:
+    """The beginning of a document: paper and title."""
+    return [
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {height:g}" '
+        f'font-family="sans-serif" font-size="12" fill="{INK}">',
+        f'<rect width="{WIDTH}" height="{height:g}" fill="{PAPER}"/>',
+        _text(LEFT, 16, title, weight="bold"),
+    ]
 
 
 def _text(x: float, y: float, text: str, anchor: str = "start", weight: str = "normal") -> str:

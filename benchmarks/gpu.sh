@@ -1,43 +1,69 @@
 #!/usr/bin/env bash
 # Everything that a GPU can show, in one call of under eight minutes:
-#   benchmarks/gpu.sh [FOLDER FOR RESULTS]
-# Correctness on the card, training rate and MFU of three presets, memory against the plan, and the
-# app in a pseudo-terminal against headless training. Needs an environment with tui-lab installed.
+#
+#   benchmarks/gpu.sh [--nanogpt DIR] [--data DIR] [--out DIR] [--device cuda] [--quick]
+#                     [--only "PART …"]
+#
+# Correctness on the card; training against nanoGPT (with --nanogpt: compiled, flash attention) and
+# MFU; MFU, generation and memory of medium and llama-1b; the app in a pseudo-terminal against
+# headless. Each part has a time limit and leaves the others alone; figures go to a file in --out
+# (default: benchmarks/results) as each part ends. Time to quality takes minutes more and has a call
+# of its own: --only quality. On a processor, to see that it works: --quick --device cpu.
 set -uo pipefail
 cd "$(dirname "$0")/.."
-out=${1:-benchmarks/results}
-mkdir -p "$out"
-stamp=$(date +%Y-%m-%d)
 python=${PYTHON:-python3}
-lab=$(mktemp -d)
-trap 'rm -rf "$lab"' EXIT
-nvidia-smi --query-gpu=name,driver_version,memory.total --format=csv,noheader || {
-  echo "no NVIDIA GPU here" >&2
-  exit 2
+device=cuda quick=() out="" only="" passed=()
+while (($#)); do
+  case $1 in
+    --nanogpt | --data) passed+=("$1" "$2"); shift 2 ;;
+    --out) out=$2; shift 2 ;;
+    --device) device=$2; shift 2 ;;
+    --only) only=$2; shift 2 ;;
+    --quick) quick=(--quick); shift ;;
+    *) echo "unknown option $1" >&2; exit 2 ;;
+  esac
+done
+if [[ $device == cuda ]]; then
+  nvidia-smi --query-gpu=name,driver_version,memory.total --format=csv,noheader || {
+    echo "no NVIDIA GPU here: for a trial on the processor pass --quick --device cpu" >&2
+    exit 2
+  }
+fi
+if [[ -z $out ]]; then
+  out=benchmarks/results
+  ((${#quick[@]})) && out=$(mktemp -d)
+fi
+mkdir -p "$out"
+end=$((SECONDS + 470)) failed=0
+
+# part LIMIT NAME COMMAND…: at most LIMIT seconds, and no more than are left.
+part() {
+  local limit=$1 name=$2 left=$((end - SECONDS))
+  shift 2
+  if [[ -n $only && " $only " != *" $name "* ]]; then return; fi
+  ((left < limit)) && limit=$left
+  if ((limit < 15)); then
+    echo "== $name: no time left"
+    failed=1
+    return
+  fi
+  echo "== $name (at most $limit s)"
+  timeout -k 10 "$limit" "$@"
+  local code=$?
+  if ((code == 124 || code == 137)); then echo "== $name took too long and was ended"; fi
+  ((code)) && failed=1
+}
+measure() { # LIMIT PART
+  part "$1" "$2" "$python" -m benchmarks --device "$device" --out "$out" --only "$2" \
+    ${quick[@]+"${quick[@]}"} ${passed[@]+"${passed[@]}"}
 }
 
-echo "== correctness"
-timeout 120 "$python" -m pytest tests/engine/test_gpu.py -m gpu -q 2>&1 | tail -5
-
-echo "== training: rate, MFU, memory"
-for preset in medium modern-medium moe-nano; do
-  for compile in false true; do
-    log="$out/$stamp-gpu-$preset-compile-$compile.jsonl"
-    timeout 90 "$python" -m tui_lab --lab "$lab" train --config "$preset" --corpus python-stdlib \
-      --device cuda --max-steps 120 --eval-every 0 --no-save --json \
-      --set data.tokenizer=bpe --set train.compile="$compile" --set sample.every=0 >"$log" || true
-    "$python" - "$log" "$preset" "$compile" <<'PY'
-import json, statistics, sys
-records = [json.loads(line) for line in open(sys.argv[1])]
-steps = [record for record in records if "event" not in record][40:]
-if steps:
-    rate = statistics.median(step["tokens_per_second"] for step in steps)
-    mfu = statistics.median(step["mfu"] or 0 for step in steps)
-    memory = max(step["memory_bytes"] for step in steps) / 1e9
-    print(f"{sys.argv[2]:8} compile {sys.argv[3]:5} {rate:12,.0f} tokens/s  MFU {mfu:.2f}  {memory:.2f} GB")
-PY
-  done
-done
-
-echo "== the app against headless, in a pseudo-terminal"
-timeout 150 "$python" -m benchmarks.ui_cost --pairs 3 2>&1 | tail -5
+part 100 correctness "$python" -m pytest tests/engine/test_gpu.py -m gpu -q -p no:cacheprovider
+measure 60 machine
+measure 170 training
+measure 150 presets
+measure 60 generation
+measure 120 drawing
+[[ " $only " == *" quality "* ]] && measure 460 quality
+echo "results are in $out"
+exit $failed

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import platform
 import time
 from importlib import metadata
@@ -11,7 +12,9 @@ from typing import Any
 
 from engine import machine
 
-RESULTS = Path(__file__).parent / "results"
+RESULTS_VARIABLE = "TUI_LAB_BENCHMARK_RESULTS"
+RESULTS = Path(os.environ.get(RESULTS_VARIABLE) or Path(__file__).parent / "results")
+"""Where results are written: those of trials belong elsewhere."""
 
 
 def machine_facts() -> dict[str, Any]:

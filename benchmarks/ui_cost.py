@@ -1,11 +1,13 @@
 """What drawing costs training: preset `micro` in the app against headless, interleaved.
 
-    python -m benchmarks.ui_cost [--pairs 5] [--steps 300]
+    python -m benchmarks.ui_cost [--pairs 5] [--steps 600] [--append]
 
 The app draws in a real pseudo-terminal of 120×36. Both train the same configuration (evaluation,
 samples and saving off: they are not what is compared); the rate is taken from each run's own
 metrics.jsonl, from the first quarter of its steps to the last. Pairs during which other processes
-took more than 3 % of the machine are not counted, unless there are no others.
+took more than 3 % of the machine are not counted, unless there are no others. What the app says of
+its own cost is told beside. `--append` adds the pairs to those of today's result, so that a quiet
+machine need not be had for long at a time.
 """
 
 from __future__ import annotations
@@ -17,16 +19,20 @@ import subprocess
 import sys
 import tempfile
 import time
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from benchmarks import quiet
-from benchmarks.report import machine_facts, write_result
+from benchmarks.report import RESULTS, machine_facts, write_result
 from benchmarks.terminal import Terminal
 from engine.config import load_preset, to_toml
 from engine.config.load import override
 from engine.lab import Lab
 
-LIMIT = 0.95
+LIMIT = 0.98
+BYTES_LIMIT = 10_000
+"""Bytes a second to the terminal."""
 SCRIPT = str(Path(sys.executable).with_name("tui-lab"))
 
 
@@ -70,28 +76,50 @@ def headless(lab: Lab) -> None:
     )
 
 
-def in_the_app(lab: Lab, steps: int) -> int:
-    """Train in the app until the run has ended; returns the bytes that were drawn."""
+@dataclass(frozen=True)
+class Drawn:
+    """What an app drew while it trained: bytes a second, and the share of a core that it says its
+    screen took."""
+
+    bytes_per_second: float
+    share: float
+
+
+def in_the_app(lab: Lab, steps: int) -> Drawn:
+    """Train in the app until the run has ended."""
     known = set((lab.root / "checkpoints").glob("*/"))
-    environment = {"TUI_LAB_CONFIG_DIR": str(lab.root / "config")}
+    folders = {name: str(lab.root / name) for name in ("config", "cache")}
+    environment = {"TUI_LAB_CONFIG_DIR": folders["config"], "TUI_LAB_CACHE_DIR": folders["cache"]}
     command = [SCRIPT, "--start", "micro"]
     with Terminal(command, cwd=lab.root, environment=environment) as terminal:
+        # The heading: from here on steps are drawn, and no longer what is prepared.
+        begun = terminal.wait_for(" left", seconds=120)
+        before = terminal.size
         deadline = time.monotonic() + 60 + steps * 2
         while time.monotonic() < deadline:
             time.sleep(0.5)
             for run in set((lab.root / "checkpoints").glob("*/")) - known:
                 events = run / "events.jsonl"
                 if events.exists() and '"event": "finished"' in events.read_text():
-                    return terminal.size
+                    rate = (terminal.size - before) / (time.perf_counter() - begun)
+                    return Drawn(rate, own_share(lab))
             if terminal.process.poll() is not None:
                 raise RuntimeError("the app ended before its run did")
     raise TimeoutError("the run did not end")
 
 
-def measure(pairs: int, steps: int) -> dict[str, object]:
-    rates: dict[str, list[float]] = {"headless": [], "app": []}
-    others: dict[str, list[float]] = {"headless": [], "app": []}
-    drawn: list[int] = []
+def own_share(lab: Lab) -> float:
+    """What the app last wrote of its screen's share of a core; 0 where the run was too short."""
+    path = lab.root / "cache" / "screen.json"
+    return json.loads(path.read_text())["share"] if path.exists() else 0.0
+
+
+def measure(pairs: int, steps: int, before: dict[str, Any] | None = None) -> dict[str, Any]:
+    """`before`: a result whose pairs are counted too."""
+    before = before or {}
+    rates = before.get("steps_per_second") or {"headless": [], "app": []}
+    others = before.get("other_processes") or {"headless": [], "app": []}
+    sent, shares = before.get("bytes_per_second", []), before.get("shares_of_a_core", [])
     with tempfile.TemporaryDirectory() as folder:
         lab = make_lab(Path(folder), steps)
         for pair in range(pairs):
@@ -99,7 +127,9 @@ def measure(pairs: int, steps: int) -> dict[str, object]:
                 known = set((lab.root / "checkpoints").glob("*/"))
                 with quiet.Watch() as watch:
                     if name == "app":
-                        drawn.append(in_the_app(lab, steps))
+                        drawn = in_the_app(lab, steps)
+                        sent.append(drawn.bytes_per_second)
+                        shares.append(drawn.share)
                     else:
                         headless(lab)
                 rate = steps_per_second(newest_run(lab, known))
@@ -120,22 +150,31 @@ def measure(pairs: int, steps: int) -> dict[str, object]:
         "quiet_pairs": len(kept),
         "ratio": statistics.median(kept or ratios),
         "limit": LIMIT,
-        "pairs": pairs,
+        "pairs": len(ratios),
         "steps": steps,
-        "bytes_drawn": drawn,
+        "bytes_per_second": sent,
+        "bytes_limit": BYTES_LIMIT,
+        "shares_of_a_core": shares,
     }
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--pairs", type=int, default=5)
-    parser.add_argument("--steps", type=int, default=300)
+    parser.add_argument("--steps", type=int, default=600)
+    parser.add_argument("--append", action="store_true", help="to today's result")
     arguments = parser.parse_args()
-    result = machine_facts() | measure(arguments.pairs, arguments.steps)
+    facts = machine_facts()
+    path = RESULTS / f"{facts['date']}-ui-cost.json"
+    before = json.loads(path.read_text()) if arguments.append and path.exists() else None
+    result = facts | measure(arguments.pairs, arguments.steps, before)
     print(
         f"training while the app draws: {result['ratio']:.3f} of headless (at least {LIMIT}); "
         f"pairs {', '.join(f'{ratio:.3f}' for ratio in result['ratios'])}, "
-        f"of them {result['quiet_pairs']} on a quiet machine"
+        f"of them {result['quiet_pairs']} on a quiet machine; "
+        f"{statistics.median(result['bytes_per_second']) / 1000:.1f} kB/s to the terminal "
+        f"(at most {BYTES_LIMIT / 1000:.0f}), "
+        f"{statistics.median(result['shares_of_a_core']):.1%} of a core"
     )
     write_result("ui-cost", result)
 

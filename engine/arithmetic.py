@@ -28,11 +28,11 @@ def _norm(name: str, model: ModelConfig) -> Iterator[Row]:
 
 
 def _attention(name: str, model: ModelConfig) -> Iterator[Row]:
-    D, bias = model.head_width, model.bias
+    D, wide = model.head_width, model.n_head + 2 * model.kv_heads
     if model.learned_sinks:
         yield f"{name}.sinks", (model.n_head,), model.n_head
-    yield from _linear(f"{name}.qkv", model.n_embd, (model.n_head + 2 * model.kv_heads) * D, bias)
-    yield from _linear(f"{name}.proj", model.n_head * D, model.n_embd, bias)
+    yield from _linear(f"{name}.qkv", model.n_embd, wide * D, model.bias or model.qkv_bias)
+    yield from _linear(f"{name}.proj", model.n_head * D, model.n_embd, model.bias)
     if model.qk_norm:
         yield f"{name}.q_norm.weight", (D,), D
         yield f"{name}.k_norm.weight", (D,), D

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import shutil
@@ -29,9 +30,10 @@ def write_all(descriptor: int, data: bytes | memoryview) -> None:
         rest = rest[os.write(descriptor, rest) :]
 
 
-def write_bytes(path: Path, data: bytes) -> None:
+def write_bytes(path: Path, data: bytes, *, new: bool = False) -> None:
     """Write `data` to a temporary name beside `path`, flush it, and put it in place.
 
+    `new`: nothing is replaced; FileExistsError is raised when something has that name by then.
     The temporary name is this thread's alone; one that a crash has left, or that someone has
     planted, is removed and never followed.
     """
@@ -44,15 +46,33 @@ def write_bytes(path: Path, data: bytes) -> None:
             os.fsync(descriptor)
         finally:
             os.close(descriptor)
-        os.replace(temporary, path)
+        if new:
+            _put_new(temporary, path)
+        else:
+            os.replace(temporary, path)
     except BaseException:
         discard(temporary)
         raise
     sync_directory(path.parent)
 
 
-def write_text(path: Path, text: str) -> None:
-    write_bytes(path, text.encode())
+def _put_new(temporary: Path, path: Path) -> None:
+    """Rename that replaces nothing: a second name is made where there is none, in one step."""
+    try:
+        os.link(temporary, path, follow_symlinks=False)
+    except OSError as error:
+        if error.errno not in (errno.EPERM, errno.EOPNOTSUPP, errno.EMLINK):
+            raise
+        # A file system without hard links (FAT): as near as can be.
+        if os.path.lexists(path):
+            raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(path)) from None
+        os.rename(temporary, path)
+    else:
+        temporary.unlink()
+
+
+def write_text(path: Path, text: str, *, new: bool = False) -> None:
+    write_bytes(path, text.encode(), new=new)
 
 
 def write_json(path: Path, value: Any) -> None:

@@ -1,8 +1,8 @@
 """How much memory and disk a training run takes, estimated from its configuration. No torch.
 
 The formulas count what this project's own loop and network keep (a test compares the activations
-with what autograd saves). Allocator overhead and kernels' workspaces are not in them: what must fit
-needs about a tenth of room besides.
+with what autograd saves, a benchmark the whole with the peak of real runs). What a compiled step
+keeps is a measured share of it.
 """
 
 from __future__ import annotations
@@ -22,6 +22,14 @@ FLOAT32 = 4
 MOMENTS = 2
 RUNTIME = {"cpu": 350_000_000, "cuda": 600_000_000, "mps": 400_000_000}
 """What the process or the GPU's context takes before the first tensor, as seen in practice."""
+MUON_COPIES = 20
+"""Bytes for each number of the blocks' matrices: 8 for two copies in float32, and 12 for what is
+stacked, lowered and multiplied."""
+COMPILER = {"cpu": 200_000_000, "cuda": 0, "mps": 200_000_000}
+"""What torch.compile takes on top: its modules, and what it remembers of the graphs."""
+COMPILED_SHARE, COMPILED_LOGITS = 0.8, 0.7
+"""Of activations and of logits, what a compiled step holds: it computes cheap ones again, and
+fuses the loss with its gradient."""
 
 
 @dataclass(frozen=True)
@@ -34,15 +42,17 @@ class Memory:
     gradients: int
     """4·N."""
     optimizer: int
-    """8·N: AdamW's two moments in float32."""
+    """8·N: AdamW's two moments in float32; Muon has 4 of its matrices."""
     activations: int
     """What the backward pass needs of one micro-batch; see `activation_bytes`."""
     logits: int
     """12·B·T·V: logits, log-probabilities and their gradient in float32; with a soft-cap
     2 or 4 more, for what it bent."""
+    update: int
+    """What the update takes beyond the room that activations and logits leave it: Muon's copies."""
     runtime: int
     host_saving: int
-    """12·N: the snapshot that is written while training goes on."""
+    """12·N: the snapshot of weights and moments that is written while training goes on."""
     on_host: bool
     """Whether device and host memory are the same (then the snapshot counts too)."""
 
@@ -58,6 +68,7 @@ class Memory:
             ("optimizer", self.optimizer),
             ("activations", self.activations),
             ("logits", self.logits),
+            *([("update", self.update)] if self.update else []),
             ("runtime", self.runtime),
         ]
         return parts + ([("snapshot", self.host_saving)] if self.on_host else [])
@@ -68,26 +79,43 @@ class Memory:
         return values | {"total": self.total}
 
 
-def activation_bytes(config: Config, precision: str, device: str) -> int:
+def activation_bytes(config: Config, precision: str, device: str, *, squares: bool = True) -> int:
     """Bytes that autograd keeps of one micro-batch between forward and backward, without logits.
 
     With C the width, Q and K those of all heads of queries and of keys, F the MLP's, and a the
     bytes of a product's numbers (2 or 4), a token keeps in each block: the stream before both norms
     in float32 and both norms' results (8·C + 2·a·C); queries, keys, values and attention's result
     (a·(2·Q + 2·K)); the MLP's two hidden ones (2·a·F). So the classic block has (8 + 14·a)·C. What
-    the options add stands beside them below; dropout adds two masks of C.
+    the options add stands beside them below; dropout adds two masks of C. Without `squares` the
+    (T, T) matrices of attention are left out.
 
     Norms' statistics, positions' cosines and token ids are left out: some numbers a token.
     """
+    return round(sum(_kept(config, precision, device, squares)))
+
+
+def recomputed_bytes(config: Config, precision: str, device: str) -> int:
+    """The same where each block is run again in the backward pass (Chen et al. 2016): the stream
+    before each block, and the insides of one at a time."""
+    *layers, ends = _kept(config, precision, device, squares=True)
+    model = config.model
+    stream = FLOAT32 * config.train.batch_size * model.context_length * model.n_embd
+    return round(model.n_layer * stream + max(layers) + ends)
+
+
+def _kept(config: Config, precision: str, device: str, squares: bool) -> list[float]:
+    """What each layer keeps, and last what is kept before and after all of them."""
     model, train = config.model, config.train
     kinds = _Kinds(config, precision, device)
     tokens = train.batch_size * model.context_length
     block = 2 * kinds.norm(model.n_embd) + kinds.mlp() + 2 * kinds.mask * model.n_embd
-    total = tokens * (model.n_layer * block + kinds.norm(model.n_embd))
-    total += tokens * model.n_embd * kinds.mask_of_embeddings
+    layers = []
     for layer in range(model.n_layer):
-        total += tokens * kinds.attention(layer) + kinds.hidden_places(layer)
-    return round(total)
+        kept = tokens * (block + kinds.attention(layer))
+        if squares:
+            kept += tokens * kinds.squares() + kinds.hidden_places(layer)
+        layers.append(kept)
+    return [*layers, tokens * (kinds.norm(model.n_embd) + model.n_embd * kinds.mask_of_embeddings)]
 
 
 class _Kinds:
@@ -101,12 +129,7 @@ class _Kinds:
         # On a CPU a mask of dropout has the type of what it is laid over, on a GPU it is a byte.
         self.mask = (a if self.on_cpu else 1) * self.dropping
         self.mask_of_embeddings = (FLOAT32 if self.on_cpu else 1) * self.dropping
-        self.written_out = writes_attention_out(
-            model.attention,
-            model.context_length,
-            on_cpu=self.on_cpu,
-            bfloat16=precision == "bfloat16",
-        )
+        self.written_out = attention_is_written_out(config, precision, device)
         self.flex = device == "cuda" and not self.dropping and model.attention in ("auto", "flex")
 
     def norm(self, width: int) -> int:
@@ -129,7 +152,7 @@ class _Kinds:
         return K * (hidden + 3 * a * model.n_embd) + 2 * FLOAT32 * E + 32 * K
 
     def attention(self, layer: int) -> float:
-        """From the qkv product to attention's result."""
+        """From the qkv product to attention's result, without (T, T) matrices."""
         model, a = self.model, self.a
         H, G, D = model.n_head, model.kv_heads, model.head_width
         Q, K = H * D, G * D
@@ -140,7 +163,8 @@ class _Kinds:
             normed = (FLOAT32 * self.on_cpu + (FLOAT32 if a == 2 else 0)) * (Q + K)
             normed += FLOAT32 * (Q + 2 * K) if a == FLOAT32 else 0
         if self.written_out:
-            return normed + self._written_out()
+            # Queries, keys and values beside each query that they serve, and the result.
+            return normed + 4 * a * Q
         special = model.learned_sinks or self._hides(layer)
         if model.learned_sinks and not (self.flex and special):
             # Heads are padded, and so copies; a sink more in front of the keys, and without a mask
@@ -159,17 +183,17 @@ class _Kinds:
         if self.dropping and self.on_cpu:
             # Its tiled kernel cannot drop weights; the plain one works in float32, with every key
             # beside each query that it serves.
-            kept += 3 * FLOAT32 * H * model.context_length + (FLOAT32 - a) * 3 * Q
+            kept += (FLOAT32 - a) * 3 * Q
         return kept
 
-    def _written_out(self) -> int:
-        """Queries, keys, values beside each query that they serve, result, and (T, T) matrices."""
-        model, a = self.model, self.a
-        copied = a if a == 2 or self.dropping else 0
-        matrices = FLOAT32 + copied + (a if self.on_cpu else 1) * self.dropping
-        return 4 * a * model.n_head * model.head_width + matrices * (
-            model.n_head * model.context_length
-        )
+    def squares(self) -> int:
+        """A token's rows of the (T, T) matrices: softmax's result, its copy in the products' type,
+        and what dropout has drawn."""
+        rows = self.model.n_head * self.model.context_length
+        if self.written_out:
+            copied = self.a if self.a == 2 or self.dropping else 0
+            return (FLOAT32 + copied + self.mask) * rows
+        return 3 * FLOAT32 * rows if self.dropping and self.on_cpu else 0
 
     def _hides(self, layer: int) -> bool:
         return 0 < self.model.window_of(layer) < self.model.context_length
@@ -183,21 +207,77 @@ class _Kinds:
         return square * self.a if self._hides(layer) and not self.flex else 0
 
 
-def training_memory(config: Config, vocab_size: int, precision: str, device: str) -> Memory:
-    """The memory of training `config` on a `device` of kind cpu, cuda or mps."""
-    n = count_parameters(config.model, vocab_size)
-    copies = 0 if precision == "float32" else 2 * multiplied_parameters(config.model, vocab_size)
-    tokens = config.train.batch_size * config.model.context_length
-    bent = 0 if not config.model.logit_softcap else FLOAT32 if precision == "float32" else 2
+def training_memory(
+    config: Config, vocab_size: int, precision: str, device: str, *, compiled: bool = False
+) -> Memory:
+    """The memory of training `config` on a `device` of kind cpu, cuda or mps.
+
+    `compiled`: with the step compiled, which keeps less between forward and backward.
+    """
+    model = config.model
+    n = count_parameters(model, vocab_size)
+    copies = 0 if precision == "float32" else 2 * multiplied_parameters(model, vocab_size)
+    kept = recomputed_bytes if recomputes(config) else activation_bytes
+    activations = kept(config, precision, device)
+    logits = logit_bytes(config, vocab_size, precision)
+    runtime = RUNTIME[device]
+    if compiled:
+        activations = round(COMPILED_SHARE * activations)
+        logits = round(COMPILED_LOGITS * logits)
+        runtime += COMPILER[device]
     return Memory(
         weights=FLOAT32 * n + copies,
         gradients=FLOAT32 * n,
-        optimizer=MOMENTS * FLOAT32 * n,
-        activations=activation_bytes(config, precision, device),
-        logits=(3 * FLOAT32 + bent) * tokens * vocab_size,
-        runtime=RUNTIME[device],
-        host_saving=0 if config.save.policy == "none" else checkpoint_bytes(n),
+        optimizer=moment_bytes(config, vocab_size),
+        activations=activations,
+        logits=logits,
+        update=max(0, _update_bytes(config, vocab_size) - activations - logits),
+        runtime=runtime,
+        host_saving=(0 if config.save.policy == "none" else checkpoint_bytes(config, vocab_size)),
         on_host=device != "cuda",
+    )
+
+
+def logit_bytes(config: Config, vocab_size: int, precision: str) -> int:
+    """What the output layer and the loss hold at once of one micro-batch: see `Memory.logits`."""
+    tokens = config.train.batch_size * config.model.context_length
+    bent = 0 if not config.model.logit_softcap else FLOAT32 if precision == "float32" else 2
+    return (3 * FLOAT32 + bent) * tokens * vocab_size
+
+
+def moment_bytes(config: Config, vocab_size: int) -> int:
+    """AdamW's two moments of every parameter in float32; Muon has one of its matrices."""
+    n = count_parameters(config.model, vocab_size)
+    once = blocks_matrices(config.model, vocab_size) if config.optimizer.name == "muon" else 0
+    return FLOAT32 * (MOMENTS * n - once)
+
+
+def blocks_matrices(model: ModelConfig, vocab_size: int) -> int:
+    """Numbers in the matrices of the blocks, those of all experts and without the routers'."""
+    routers = model.n_layer * model.n_embd * model.n_expert
+    return multiplied_parameters(model, vocab_size) - vocab_size * model.n_embd - routers
+
+
+def _update_bytes(config: Config, vocab_size: int) -> int:
+    """Muon's clipped gradient and its Nesterov step in float32, and the matrices of one shape at a
+    time (at most all) stacked, lowered to 16 bits and multiplied. AdamW makes no copies."""
+    if config.optimizer.name != "muon":
+        return 0
+    return MUON_COPIES * blocks_matrices(config.model, vocab_size)
+
+
+def recomputes(config: Config) -> bool:
+    """Whether blocks are run again in the backward pass instead of being kept."""
+    return getattr(config.train, "recompute", "none") != "none"
+
+
+def attention_is_written_out(config: Config, precision: str, device: str) -> bool:
+    """Whether training computes attention with its (T, T) matrices stored."""
+    return writes_attention_out(
+        config.model.attention,
+        config.model.context_length,
+        on_cpu=device == "cpu",
+        bfloat16=precision == "bfloat16",
     )
 
 
@@ -220,18 +300,19 @@ def cache_bytes(model: ModelConfig, bytes_a_number: int) -> int:
     return 2 * model.kv_heads * model.head_width * places * bytes_a_number
 
 
-def checkpoint_bytes(n_parameters: int) -> int:
-    """One checkpoint on disk: weights and both moments in float32; the rest is kilobytes."""
-    return (1 + MOMENTS) * FLOAT32 * n_parameters
+def checkpoint_bytes(config: Config, vocab_size: int) -> int:
+    """One checkpoint on disk: weights and moments in float32; the rest is kilobytes."""
+    n = count_parameters(config.model, vocab_size)
+    return FLOAT32 * n + moment_bytes(config, vocab_size)
 
 
-def disk_bytes(config: Config, n_parameters: int, steps: int | None) -> int | None:
+def disk_bytes(config: Config, vocab_size: int, steps: int | None) -> int | None:
     """The most disk that the run's checkpoints take at once, by its save policy.
 
     rolling: two, since the old one goes only when the new one is durable. all: every periodic one,
     the best and the last. None when that depends on a length that is not known.
     """
-    one = checkpoint_bytes(n_parameters)
+    one = checkpoint_bytes(config, vocab_size)
     if config.save.policy == "none":
         return 0
     if config.save.policy == "rolling":

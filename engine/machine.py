@@ -20,6 +20,11 @@ from engine.errors import DeviceError
 _DEVICE = re.compile(r"auto|cpu|mps|cuda(:\d{1,3})?")
 
 
+def is_device_name(name: str) -> bool:
+    """Whether `name` is one that a machine's own devices have."""
+    return bool(_DEVICE.fullmatch(name.strip().lower()))
+
+
 def check_device_name(name: str) -> str:
     """`name` in lower case if it could be a device. Raises DeviceError; loads nothing."""
     lowered = name.strip().lower()

@@ -12,8 +12,8 @@ import torch
 
 from engine.config import Config
 from engine.errors import EngineError
+from engine.fitting import smaller_batch
 from engine.footprint import training_memory
-from engine.planner import smaller_batch
 
 _CPU_ALLOCATOR = ("DefaultCPUAllocator", "not enough memory", "can't allocate memory")
 

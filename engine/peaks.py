@@ -1,12 +1,15 @@
-"""How many FLOP/s a device can do at best: published for known GPUs, measured here for the rest.
+"""How many FLOP/s a device can do at best, and how many bytes a second its memory gives: published
+for known GPUs, measured here for the rest.
 
-MFU is a share of this figure, so its source is always named beside it. Only `measure` needs torch.
+MFU is a share of the first figure, so its source is always named beside it. Only what measures
+needs torch.
 """
 
 from __future__ import annotations
 
 import functools
 import json
+import sys
 from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -19,6 +22,8 @@ if TYPE_CHECKING:
 
 PUBLISHED_SOURCE = "published"
 MEASURED_SOURCE = "measured here"
+BANDWIDTH = "bandwidth"
+"""In the cache's keys, where a rate of products has its precision."""
 
 # TFLOP/s from the makers' data sheets: dense (no structured sparsity), matrix products accumulated
 # in float32. (part of the CUDA device name, 16-bit, float32 without TF32). The first match counts,
@@ -55,6 +60,8 @@ PUBLISHED: tuple[tuple[str, float, float], ...] = (
     ("RTX 2080 Ti", 53.8, 13.4),
     ("T4", 65, 8.1),
     ("V100", 125, 15.7),
+    ("MI325X", 1307.4, 163.4),
+    ("MI300X", 1307.4, 163.4),
 )
 
 
@@ -88,6 +95,11 @@ def remembered_peak(name: str, precision: str, threads: int) -> float:
     return _read_cache().get(_cache_key(name, precision, threads), 0.0)
 
 
+def remembered_bandwidth(name: str, threads: int) -> float:
+    """Bytes a second that an earlier process measured; 0.0 if none did. No torch."""
+    return _read_cache().get(_cache_key(name, BANDWIDTH, threads), 0.0)
+
+
 @functools.cache
 def measured_peak(device: torch.device, name: str, precision: str, threads: int) -> float:
     """The best matrix-product rate of `device` seen so far, in FLOP/s; takes about 0.2 s.
@@ -95,8 +107,23 @@ def measured_peak(device: torch.device, name: str, precision: str, threads: int)
     Every process measures once, and the greater of its own and the remembered figure counts: other
     work on the machine can only make a measurement too low.
     """
-    key = _cache_key(name, precision, threads)
-    best = max(measure(device, precision), _read_cache().get(key, 0.0))
+    return _keep(_cache_key(name, precision, threads), measure(device, precision))
+
+
+@functools.cache
+def measured_bandwidth(device: torch.device, name: str, threads: int) -> float:
+    """Bytes a second that `device` reads and writes in a copy, as far as seen; about 0.5 s.
+
+    Not for a process whose peak memory matters: it takes buffers larger than any cache.
+    """
+    from engine.bench.limits import bandwidth
+
+    return _keep(_cache_key(name, BANDWIDTH, threads), bandwidth(device, 0.5).copy)
+
+
+def _keep(key: str, measured: float) -> float:
+    """The greater of `measured` and what is remembered, which it becomes."""
+    best = max(measured, _read_cache().get(key, 0.0))
     try:
         _cache_file().parent.mkdir(parents=True, exist_ok=True)
         write_json(_cache_file(), _read_cache() | {key: best})
@@ -129,3 +156,17 @@ def measure(device: torch.device, precision: str, seconds: float = 0.2) -> float
     while time.perf_counter() < end:
         fastest = min(fastest, once())
     return 2.0 * size**3 / fastest
+
+
+def main(name: str, precision: str, threads: int) -> None:
+    """Measure a processor, and remember it."""
+    import torch
+
+    torch.set_num_threads(threads)
+    cpu = torch.device("cpu")
+    measured_peak(cpu, name, precision, threads)
+    measured_bandwidth(cpu, name, threads)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1], sys.argv[2], int(sys.argv[3]))

@@ -11,14 +11,14 @@ from __future__ import annotations
 import errno
 import os
 import stat
+from io import BufferedReader
 from pathlib import Path
-from typing import BinaryIO
 
 _NO_LINK = getattr(os, "O_NOFOLLOW", 0)
 _NO_WAIT = getattr(os, "O_NONBLOCK", 0)
 
 
-def open_plain(path: Path, *, follow: bool = False) -> BinaryIO:
+def open_plain(path: Path, *, follow: bool = False) -> BufferedReader:
     """Open a plain file for reading. `follow`: a link may lead to it (what a person arranged)."""
     flags = os.O_RDONLY | _NO_WAIT | (0 if follow else _NO_LINK)
     return os.fdopen(_opened(path, flags), "rb")

@@ -7,12 +7,17 @@ a caller) brings. Reads no file, and needs no torch.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
-from typing import Any
+from typing import Any, NamedTuple
 
+from engine.advice import ROOM, Message, messages
 from engine.arithmetic import active_parameters, count_parameters, flops_per_token
+from engine.compiling import compiles
 from engine.config import Config
+from engine.correction import Correction
 from engine.errors import ConfigError
+from engine.fitting import Needs, largest_batch
 from engine.footprint import (
     FLOAT32,
     Memory,
@@ -21,12 +26,12 @@ from engine.footprint import (
     disk_bytes,
     training_memory,
 )
+from engine.hardware import Fleet
+from engine.parallel import Parallel, spread
+from engine.step_time import EVALUATION, compile_seconds, find_pace, step_seconds, work
 
-ASSUMED_SHARE = {"cpu": 0.2, "cuda": 0.35, "mps": 0.2}
-"""MFU taken for granted where no rate is known: what an eager GPT of some size reaches."""
-ROOM = 0.9
-"""Share of free memory that a plan may take before it warns."""
-MANY_EPOCHS = 40
+BANDWIDTH = 20e9
+"""Bytes a second that a processor's memory is taken to give where nobody measured it."""
 
 
 @dataclass(frozen=True)
@@ -40,6 +45,13 @@ class DeviceFacts:
     memory_free: int = 0
     peak_flops: float = 0.0
     peak_source: str = ""
+    bandwidth: float = 0.0
+    """Bytes a second, read and written together."""
+    threads: int = 0
+    has_bfloat16: bool = False
+    """Whether it multiplies bfloat16 in hardware, chosen or not."""
+    here: bool = True
+    """Whether this machine has it."""
 
 
 @dataclass(frozen=True)
@@ -52,15 +64,6 @@ class CorpusFacts:
     val_tokens: int | None
     exact: bool
     available: bool
-
-
-@dataclass(frozen=True)
-class Message:
-    """`level`: error (the run would fail), warning (it would disappoint), info."""
-
-    level: str
-    title: str
-    hint: str = ""
 
 
 @dataclass(frozen=True)
@@ -85,9 +88,21 @@ class Plan:
     flops: float | None
     memory: Memory
     device: DeviceFacts
+    compiled: bool
+    """Whether steps are compiled."""
+    step_seconds: float | None
     tokens_per_second: float | None
+    """While it trains."""
     rate_source: str
+    correction: Correction | None
+    """What the figures were put right by; None where nothing was measured."""
     seconds: float | None
+    """Of training alone, as a run's own clock counts them."""
+    compile_seconds: float | None
+    evaluation_seconds: float | None
+    parallel: Parallel | None
+    """Of several GPUs; `memory` is then that of one."""
+    gpu_hours: float | None
     checkpoint_bytes: int
     disk_bytes: int | None
     messages: tuple[Message, ...]
@@ -96,20 +111,27 @@ class Plan:
         """JSON-ready."""
         return asdict(self) | {"memory": self.memory.to_dict()}
 
+    @property
+    def whole_seconds(self) -> float | None:
+        """From the first step to the last, with compiling and evaluating."""
+        if self.seconds is None:
+            return None
+        return self.seconds + (self.compile_seconds or 0.0) + (self.evaluation_seconds or 0.0)
+
 
 def count_windows(n_tokens: int, context: int, stride: int = 0) -> int:
     """Windows of `context` tokens and their successor in `n_tokens`; as `data.Windows` counts."""
     return len(range(0, n_tokens - context, stride or context))
 
 
-def count_steps(config: Config, n_windows: int | None) -> int | None:
+def count_steps(config: Config, n_windows: int | None, gpus: int = 1) -> int | None:
     """The run's length in optimiser steps: the shortest of the lengths that are set.
 
-    None when only `epochs` is set and the number of windows is not known. Raises ConfigError when
-    no length is set.
+    On several `gpus` each has its own windows in a step. None when only `epochs` is set and the
+    number of windows is not known. Raises ConfigError when no length is set.
     """
     train = config.train
-    windows_per_step = train.batch_size * train.accumulate
+    windows_per_step = train.batch_size * train.accumulate * gpus
     lengths = []
     if train.max_steps:
         lengths.append(train.max_steps)
@@ -135,30 +157,44 @@ def plan(
     tokens_per_second: float | None = None,
     rate_source: str = "",
     disk_free: int | None = None,
+    correction: Callable[[bool], Correction | None] = lambda compiled: None,
+    fleet: Fleet | None = None,
 ) -> Plan:
     """The plan of a run. `tokens_per_second`: a rate known from elsewhere (an earlier run).
 
-    Without one the rate is the device's peak times a usual share, and `rate_source` says so.
+    Without one the rate is modelled from the device's peak and bandwidth. `correction(compiled)` is
+    what measured runs on this device have taught. With a `fleet`, `device` is one of its cards.
     """
     model, train, vocab_size = config.model, config.train, corpus.vocab_size
+    gpus = fleet.gpus if fleet else 1
     parameters = count_parameters(model, vocab_size)
     per_token = flops_per_token(model, vocab_size)
-    tokens_per_step = train.batch_size * train.accumulate * model.context_length
+    tokens_per_step = train.batch_size * train.accumulate * model.context_length * gpus
 
     n_windows = None
     if corpus.train_tokens is not None:
         n_windows = count_windows(corpus.train_tokens, model.context_length, config.data.stride)
-    steps = count_steps(config, n_windows)
+    steps = count_steps(config, n_windows, gpus)
     tokens = None if steps is None else steps * tokens_per_step
     epochs = train.epochs or None
     if steps is not None and n_windows:
-        epochs = steps * train.batch_size * train.accumulate / n_windows
+        epochs = steps * tokens_per_step / model.context_length / n_windows
 
-    if tokens_per_second is None and device.peak_flops:
-        share = ASSUMED_SHARE[device.kind]
-        tokens_per_second = device.peak_flops * share / per_token
-        rate_source = f"{share:.0%} of the device's peak, {device.peak_source}"
-    seconds = tokens / tokens_per_second if tokens and tokens_per_second else None
+    compiled = will_compile(config, vocab_size, steps, device)
+    learned = correction(compiled)
+    step = _step(config, vocab_size, device, compiled, learned)
+    memory = memory_of(config, vocab_size, device, compiled, learned)
+    seconds_a_step, parallel = step.seconds, None
+    if fleet is not None and step.seconds is not None:
+        parallel = spread(fleet, memory, step.micro_batch, step.seconds)
+        seconds_a_step = step.seconds + parallel.waited_seconds
+    if tokens_per_second is not None:
+        seconds_a_step = tokens_per_step / tokens_per_second
+    elif seconds_a_step is not None:
+        tokens_per_second, rate_source = tokens_per_step / seconds_a_step, step.source
+    seconds = None
+    if steps is not None and seconds_a_step is not None:
+        seconds = steps * seconds_a_step
 
     drawn = Plan(
         vocab_size=vocab_size,
@@ -175,146 +211,118 @@ def plan(
         val_tokens=corpus.val_tokens,
         tokens_exact=corpus.exact,
         flops=None if tokens is None else tokens * per_token,
-        memory=training_memory(config, vocab_size, device.precision, device.kind),
+        memory=memory,
         device=device,
+        compiled=compiled,
+        step_seconds=seconds_a_step,
         tokens_per_second=tokens_per_second,
         rate_source=rate_source if tokens_per_second else "",
+        correction=learned,
         seconds=seconds,
-        checkpoint_bytes=checkpoint_bytes(parameters),
-        disk_bytes=disk_bytes(config, parameters, steps),
+        compile_seconds=compile_seconds(config, device.kind) if compiled else 0.0,
+        evaluation_seconds=_evaluations(config, corpus, steps, seconds_a_step),
+        parallel=parallel,
+        gpu_hours=seconds * gpus / 3600 if parallel and seconds is not None else None,
+        checkpoint_bytes=checkpoint_bytes(config, vocab_size),
+        disk_bytes=disk_bytes(config, vocab_size, steps),
         messages=(),
     )
-    messages = [
-        *_about_memory(config, drawn),
-        *_about_disk(config, drawn, disk_free),
-        *_about_data(config, corpus),
-        *_about_length(config, drawn),
-        *_about_experts(config),
-    ]
-    order = ("error", "warning", "info")
-    return replace(drawn, messages=tuple(sorted(messages, key=lambda m: order.index(m.level))))
+    needs = needs_on(vocab_size, device, compiled, learned)
+    return replace(drawn, messages=messages(config, drawn, corpus, needs, disk_free))
 
 
-def largest_batch(config: Config, vocab_size: int, device: DeviceFacts, room: float) -> int:
-    """The largest micro-batch whose training fits in `room` bytes; 0 when not even one window."""
-
-    def total(batch_size: int) -> int:
-        smaller = replace(config, train=replace(config.train, batch_size=batch_size))
-        return training_memory(smaller, vocab_size, device.precision, device.kind).total
-
-    fixed = 2 * total(1) - total(2)  # memory is a line in the batch: total = fixed + slope · batch
-    slope = total(2) - total(1)
-    return max(0, math.floor((room - fixed) / slope))
-
-
-def smaller_batch(config: Config, most: int = 0) -> str:
-    """Flags that make the same step of smaller micro-batches, of at most `most` windows (0: half
-    of what they are); empty when a micro-batch is one window already."""
-    train = config.train
-    most = most or train.batch_size // 2
-    whole = train.batch_size * train.accumulate
-    batch = max((size for size in range(1, most + 1) if whole % size == 0), default=0)
-    return f"--batch-size {batch} --set train.accumulate={whole // batch}" if batch else ""
-
-
-def _about_memory(config: Config, drawn: Plan) -> list[Message]:
-    device, needed = drawn.device, drawn.memory.total
-    if not device.memory_total or needed <= ROOM * device.memory_total:
-        return []
-    train = config.train
-    fits = largest_batch(config, drawn.vocab_size, device, ROOM * device.memory_total)
-    if fits >= train.batch_size:
-        hint = ""
-    elif fits >= 1:
-        hint = f"the same step in less memory: {smaller_batch(config, fits)}"
-    else:
-        hint = "not even one window fits: a shorter model.context_length, or a smaller model"
-    sizes = f"{_gigabytes(needed)} of the {_gigabytes(device.memory_total)} there are"
-    if needed > device.memory_total:
-        return [Message("error", f"does not fit: training needs about {sizes}", hint)]
-    return [Message("warning", f"hardly fits: training needs about {sizes}", hint)]
-
-
-def _about_disk(config: Config, drawn: Plan, free: int | None) -> list[Message]:
-    if free is None or not drawn.disk_bytes or drawn.disk_bytes <= free:
-        return []
-    need = f"checkpoints take up to {_gigabytes(drawn.disk_bytes)}, {_gigabytes(free)} are free"
-    if config.save.policy == "all":
-        hint = "keep the newest alone (save.policy = rolling), or save less often (save.every)"
-    else:
-        hint = "make room, or train without checkpoints (--no-save)"
-    return [Message("error" if drawn.checkpoint_bytes > free else "warning", need, hint)]
-
-
-def _about_data(config: Config, corpus: CorpusFacts) -> list[Message]:
-    context, data = config.model.context_length, config.data
-    if not corpus.available:
-        fetch = f"tui-lab corpus fetch {data.corpus}"
-        return [Message("error", f"corpus '{data.corpus}' is not here yet", f"get it: {fetch}")]
-    if corpus.train_tokens is None or corpus.val_tokens is None:
-        return []
-    about = "" if corpus.exact else "about "
-    parts = [("training", corpus.train_tokens)]
-    if data.val_fraction:
-        parts.append(("validation", corpus.val_tokens))
-    name, shortest = min(parts, key=lambda part: part[1])
-    if shortest <= context:
-        title = f"the {name} part has {about}{shortest} tokens: no window of context {context} fits"
-        hint = f"model.context_length at most {shortest - 1}" if shortest > 1 else "a larger corpus"
-        return [Message("error", title, hint)]
-    messages = []
-    batch_tokens = config.train.batch_size * context
-    if data.val_fraction and corpus.val_tokens < batch_tokens:
-        title = (
-            f"the validation part has {about}{corpus.val_tokens} tokens, less than one batch of "
-            f"{batch_tokens}: its loss will be noisy"
-        )
-        messages.append(Message("warning", title, "a larger corpus, or a larger data.val_fraction"))
-    if data.stride > context:
-        skipped = 1 - context / data.stride
-        title = f"data.stride = {data.stride} skips {skipped:.0%} of the text in every epoch"
-        messages.append(Message("warning", title, f"at most the context length, {context}"))
-    return messages
-
-
-def _about_length(config: Config, drawn: Plan) -> list[Message]:
-    schedule, lr, steps = config.schedule, config.optimizer.lr, drawn.steps
-    messages = []
-    if schedule.min_lr > lr:
-        title = f"schedule.min_lr = {schedule.min_lr:g} is above optimizer.lr = {lr:g}"
-        messages.append(Message("warning", f"{title}: the rate never falls", "lower min_lr"))
+def will_compile(config: Config, vocab_size: int, steps: int | None, device: DeviceFacts) -> bool:
+    """Whether a new run's steps are compiled; a run of unknown length counts as a long one."""
     if steps is None:
-        return messages
-    if schedule.warmup_steps >= steps:
-        reached = lr * steps / (schedule.warmup_steps + 1)
-        title = (
-            f"the warm-up of {schedule.warmup_steps} steps is not over when the run ends after "
-            f"{steps}: the rate gets to {reached:.2g} of {lr:.2g}"
-        )
-        hint = f"schedule.warmup_steps = {max(1, steps // 10)}, or a longer run"
-        messages.append(Message("warning", title, hint))
-    if config.save.policy == "all" and config.save.every > steps:
-        title = f"save.every = {config.save.every}: the run ends before its first checkpoint is due"
-        messages.append(Message("info", title, "the last step is saved in any case"))
-    if drawn.epochs and drawn.epochs > MANY_EPOCHS:
-        title = f"the training part is seen {drawn.epochs:.0f} times: expect overfitting"
-        messages.append(Message("info", title, "watch the validation loss, or use a larger corpus"))
-    return messages
+        return compiles(config.train.compile, None, math.inf, device.peak_flops, device.kind)
+    windows = steps * config.train.batch_size * config.train.accumulate
+    flops = windows * config.model.context_length * flops_per_token(config.model, vocab_size)
+    return compiles(config.train.compile, None, flops, device.peak_flops, device.kind)
 
 
-def _about_experts(config: Config) -> list[Message]:
-    model, messages = config.model, []
-    if not model.n_expert:
-        return []
-    if model.n_expert_active == 1 and model.renormalise:
-        title = "one active expert whose weight is renormalised: always 1, whatever the router says"
-        hint = "the router learns nothing of the loss: model.renormalise = false"
-        messages.append(Message("warning", title, hint))
-    if not model.balance_loss:
-        title = "model.balance_loss = 0: a few experts may come to get every token"
-        messages.append(Message("info", title, "0.01 is usual"))
-    return messages
+def memory_of(
+    config: Config,
+    vocab_size: int,
+    device: DeviceFacts,
+    compiled: bool,
+    correction: Correction | None = None,
+) -> Memory:
+    """The peak memory of training `config` on `device`, by part."""
+    precision = config.train.precision if config.train.precision != "auto" else device.precision
+    memory = training_memory(config, vocab_size, precision, device.kind, compiled=compiled)
+    if correction is None:
+        return memory
+    return replace(memory, runtime=max(0, memory.runtime + correction.memory))
 
 
-def _gigabytes(count: float) -> str:
-    return f"{count / 1e9:.1f} GB" if count >= 1e8 else f"{count / 1e6:.0f} MB"
+def needs_on(
+    vocab_size: int, device: DeviceFacts, compiled: bool, correction: Correction | None = None
+) -> Needs:
+    """A function that says how many bytes training a configuration takes on `device`."""
+    return lambda config: memory_of(config, vocab_size, device, compiled, correction).total
+
+
+def fitting_batch(
+    config: Config,
+    vocab_size: int,
+    device: DeviceFacts,
+    compiled: bool,
+    correction: Correction | None = None,
+) -> int:
+    """The largest micro-batch of `config` that should fit what is free on `device` now, a tenth
+    left alone; 0 when not even one window. What a probe can start from."""
+    free = device.memory_free or device.memory_total
+    needs = needs_on(vocab_size, device, compiled, correction)
+    return largest_batch(config, needs, ROOM * free)
+
+
+class _Step(NamedTuple):
+    """Seconds of one device's step, and of the last of its micro-batches forward and backward."""
+
+    seconds: float | None
+    micro_batch: float
+    source: str
+
+
+def _step(
+    config: Config,
+    vocab_size: int,
+    device: DeviceFacts,
+    compiled: bool,
+    correction: Correction | None,
+) -> _Step:
+    """The model's figure, put right by the correction; None where nothing is known of the device's
+    rates."""
+    if not device.peak_flops:
+        return _Step(None, 0.0, "")
+    parts = step_seconds(
+        work(config, vocab_size, device.precision, device.kind),
+        find_pace(device.kind, compiled, device.precision),
+        device.peak_flops,
+        device.bandwidth or BANDWIDTH,
+    )
+    factor = correction.time if correction else 1.0
+    seconds = factor * sum(parts.values())
+    once = factor * (parts["update"] + parts["steps"])
+    source = f"modelled from {device.peak_flops / 1e12:.3g} TFLOP/s, {device.peak_source}"
+    if not device.bandwidth:
+        source += f", and {BANDWIDTH / 1e9:.0f} GB/s of memory, assumed"
+    if correction is not None:
+        source += f"; {correction}"
+    return _Step(seconds, (seconds - once) / config.train.accumulate, source)
+
+
+def _evaluations(
+    config: Config, corpus: CorpusFacts, steps: int | None, step_seconds: float | None
+) -> float | None:
+    """Seconds that the evaluations of a whole run take: forward, and never compiled."""
+    if not config.data.val_fraction:
+        return 0.0
+    if steps is None or step_seconds is None or corpus.val_tokens is None:
+        return None
+    train = config.train
+    short = min(train.eval_tokens or corpus.val_tokens, corpus.val_tokens)
+    times = (steps - 1) // train.eval_every if train.eval_every else 0
+    tokens = times * short + corpus.val_tokens
+    step_tokens = train.batch_size * train.accumulate * config.model.context_length
+    return tokens / step_tokens * step_seconds * EVALUATION

@@ -11,9 +11,11 @@ from __future__ import annotations
 
 import errno
 import os
+import socket
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,7 +23,7 @@ from typing import Any
 from engine import __version__, atomic
 from engine.checkpoints.find import RUN_FILE, find_run_folder, run_folders
 from engine.checkpoints.layout import as_float, check_name, checkpoint_folders
-from engine.checkpoints.retention import clean_leftovers
+from engine.checkpoints.retention import clean_leftovers, is_abandoned
 from engine.checkpoints.tensors import read_json
 from engine.config import FIELDS, Config, load_file, to_toml
 from engine.errors import CheckpointError, InputError
@@ -38,6 +40,7 @@ __all__ = [
     "RunLock",
     "RunSummary",
     "RunWriter",
+    "build_run",
     "check_writable",
     "compare_configs",
     "find_run",
@@ -70,17 +73,11 @@ class RunFolder:
             path = _make_free(lab.checkpoints, name)
             lock = RunLock(path)
             lock.acquire()
-            atomic.write_text(path / CONFIG_FILE, to_toml(config))
-            facts = {"corpus": config.data.corpus, "tokenizer": config.data.tokenizer, **identity}
-            head = {"name": path.name, "created": time.time(), "version": __version__}
-            atomic.write_json(path / RUN_FILE, {**head, **facts})
+            _describe(path, path.name, config, identity)
             atomic.sync_directory(lab.checkpoints)
             atomic.sync_directory(lab.root)
         except OSError as error:
-            raise InputError(
-                f"cannot make a run in '{lab.checkpoints}': {error.strerror}",
-                "choose a lab that can be written: --lab DIR",
-            ) from error
+            raise _cannot_make(lab, error) from error
         return cls(path, lock)
 
     @classmethod
@@ -120,6 +117,71 @@ class RunFolder:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+
+def build_run(
+    lab: Lab,
+    name: str,
+    config: Config,
+    identity: Mapping[str, Any],
+    fill: Callable[[Path], None],
+) -> Path:
+    """A new run whose folder appears with all that is in it; its path, named as by `create`.
+
+    `fill(folder)` puts the rest of the run into a folder of another name, which is gone when it
+    raises. What a process that was killed has left of one goes now. Raises as `create`, and what
+    `fill` raises.
+    """
+    check_name(name)
+    own = f"{_unfinished()}{threading.get_native_id()}-{os.getpid()}"
+    build = lab.checkpoints / own
+    try:
+        lab.checkpoints.mkdir(parents=True, exist_ok=True)
+        _sweep_unfinished(lab.checkpoints)
+        build.mkdir(mode=0o700)
+        fill(build)
+        path = _make_free(lab.checkpoints, name)
+        try:
+            _describe(build, path.name, config, identity)
+            os.rename(build, path)  # over the empty folder that keeps the name for it
+        except BaseException:
+            with suppress(OSError):
+                path.rmdir()
+            raise
+        atomic.sync_directory(lab.checkpoints)
+        atomic.sync_directory(lab.root)
+    except OSError as error:
+        raise _cannot_make(lab, error) from error
+    finally:
+        atomic.discard(build)
+    return path
+
+
+def _unfinished() -> str:
+    """How folders begin in which this machine builds runs: a lab may be shared between machines,
+    and a process is known to its own alone."""
+    return f".tmp-run-{socket.gethostname()}-"
+
+
+def _sweep_unfinished(checkpoints: Path) -> None:
+    for path in checkpoints.iterdir():
+        if path.name.startswith(_unfinished()) and is_abandoned(path):
+            atomic.discard(path)
+
+
+def _describe(path: Path, name: str, config: Config, identity: Mapping[str, Any]) -> None:
+    """Write what makes the folder at `path` the run `name`. Raises OSError."""
+    atomic.write_text(path / CONFIG_FILE, to_toml(config))
+    facts = {"corpus": config.data.corpus, "tokenizer": config.data.tokenizer, **identity}
+    head = {"name": name, "created": time.time(), "version": __version__}
+    atomic.write_json(path / RUN_FILE, {**head, **facts})
+
+
+def _cannot_make(lab: Lab, error: OSError) -> InputError:
+    return InputError(
+        f"cannot make a run in '{lab.checkpoints}': {error.strerror}",
+        "choose a lab that can be written: --lab DIR",
+    )
 
 
 def check_writable(folder: Path) -> None:

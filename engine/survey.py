@@ -8,13 +8,16 @@ from __future__ import annotations
 
 import math
 import shutil
+import subprocess
 import sys
 from importlib import metadata
 from pathlib import Path
 
 from engine import machine, peaks
 from engine.config import Config
+from engine.correction import remembered
 from engine.errors import CorpusError, DeviceError, TokenizerError
+from engine.hardware import BY_NAME, Card, Fleet, card_called, find_card
 from engine.lab import Lab
 from engine.planner import CorpusFacts, DeviceFacts, Plan, plan
 
@@ -27,26 +30,70 @@ def plan_run(
     config: Config,
     device: str | None = None,
     *,
+    gpus: int = 0,
     tokens_per_second: float | None = None,
     rate_source: str = "",
 ) -> Plan:
-    """The plan of `config` in this lab on this machine. Raises CorpusError, DeviceError."""
+    """The plan of `config` in this lab on this machine, put right by what was measured here.
+
+    `device` may also name a GPU that this machine lacks, as `engine.hardware` lists them. `gpus`
+    plans for that many; 0 for one device. Raises CorpusError, DeviceError, InputError.
+    """
+    facts, fleet = survey_device(config, device), None
+    if gpus or not facts.here:
+        fleet = Fleet(_card(facts), gpus or 1)
     return plan(
         config,
         survey_corpus(lab, config),
-        survey_device(config, device),
+        facts,
         tokens_per_second=tokens_per_second,
         rate_source=rate_source,
-        disk_free=disk_free(lab.checkpoints),
+        disk_free=disk_free(lab.checkpoints) if facts.here else None,
+        correction=lambda compiled: remembered(facts, compiled),
+        fleet=fleet,
+    )
+
+
+def _card(facts: DeviceFacts) -> Card:
+    """What is published of the device. Raises DeviceError for one that no fleet is made of."""
+    card = card_called(facts.name)
+    if card is None:
+        raise DeviceError(
+            f"several devices are planned of GPUs alone, and '{facts.name}' is not among them",
+            f"name one with --device: {', '.join(BY_NAME)}",
+        )
+    return card
+
+
+def _elsewhere(config: Config, card: Card) -> DeviceFacts:
+    """A card that this machine need not have."""
+    has_bfloat16 = card.name not in ("v100", "t4")
+    precision = _given(config) or ("bfloat16" if has_bfloat16 else "float16")
+    peak, memory = card.peak(precision), round(card.memory)
+    return DeviceFacts(
+        "cuda",
+        card.title,
+        precision,
+        memory,
+        memory,
+        peak,
+        f"{peaks.PUBLISHED_SOURCE} ({card.source})",
+        card.bandwidth,
+        has_bfloat16=has_bfloat16,
+        here=False,
     )
 
 
 def survey_device(config: Config, device: str | None = None) -> DeviceFacts:
-    """The device that `train.device` (or `device`) would mean here.
+    """The device that `train.device` (or `device`) would mean here; or the GPU of that kind, as
+    published, where `device` names one.
 
     Raises DeviceError for an unknown name, or a GPU that the machine plainly lacks.
     """
-    name = machine.check_device_name(device or config.train.device)
+    wanted = device or config.train.device
+    if not machine.is_device_name(wanted):
+        return _elsewhere(config, find_card(wanted))
+    name = machine.check_device_name(wanted)
     gpus = [] if name in ("cpu", "mps") else machine.gpus()
     if name == "auto" and (not gpus or _torch_is_for_cpus()):
         name = "mps" if machine.is_apple_silicon() else "cpu"
@@ -67,9 +114,18 @@ def survey_device(config: Config, device: str | None = None) -> DeviceFacts:
         return DeviceFacts("cuda", "a GPU (install nvidia-ml-py to see which)", precision)
     gpu = gpus[index]
     precision = _given(config) or ("bfloat16" if gpu.capability >= (8, 0) else "float16")
-    peak = peaks.published_peak(gpu.name, precision)
-    source = peaks.PUBLISHED_SOURCE if peak else ""
-    return DeviceFacts("cuda", gpu.name, precision, gpu.memory_total, gpu.memory_free, peak, source)
+    peak, card = peaks.published_peak(gpu.name, precision), card_called(gpu.name)
+    return DeviceFacts(
+        "cuda",
+        gpu.name,
+        precision,
+        gpu.memory_total,
+        gpu.memory_free,
+        peak,
+        peaks.PUBLISHED_SOURCE if peak else "",
+        card.bandwidth if card else 0.0,
+        has_bfloat16=gpu.capability >= (8, 0),
+    )
 
 
 def _given(config: Config) -> str:
@@ -86,9 +142,11 @@ def _torch_is_for_cpus() -> bool:
 def _processor(config: Config, kind: str) -> DeviceFacts:
     fastest = "bfloat16" if kind == "cpu" and machine.cpu_has_bfloat16() else "float32"
     precision = _given(config) or fastest
-    name, peak = machine.cpu_name(), 0.0
+    name, threads = machine.cpu_name(), config.train.threads or machine.cores()
+    peak = bandwidth = 0.0
     if kind == "cpu":
-        peak = peaks.remembered_peak(name, precision, config.train.threads or machine.cores())
+        peak = peaks.remembered_peak(name, precision, threads)
+        bandwidth = peaks.remembered_bandwidth(name, threads)
     return DeviceFacts(
         kind,
         name,
@@ -97,7 +155,27 @@ def _processor(config: Config, kind: str) -> DeviceFacts:
         machine.memory_available(),
         peak,
         peaks.MEASURED_SOURCE if peak else "",
+        bandwidth,
+        threads,
+        has_bfloat16=kind == "cpu" and machine.cpu_has_bfloat16(),
     )
+
+
+def measure_device(facts: DeviceFacts) -> bool:
+    """Have what `facts` lacks of a processor's rates measured, for later plans to find; whether
+    there was anything to do. A few seconds, in a process of its own: torch is large, and so is what
+    it measures with."""
+    if not facts.here or facts.kind != "cpu" or (facts.peak_flops and facts.bandwidth):
+        return False
+    command = [sys.executable, "-m", "engine.peaks", facts.name, facts.precision]
+    subprocess.run(
+        [*command, str(facts.threads)],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        check=False,  # a plan without a rate says so
+    )
+    return True
 
 
 def survey_corpus(lab: Lab, config: Config) -> CorpusFacts:

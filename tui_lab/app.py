@@ -19,6 +19,7 @@ from tui_lab import keys, themes
 from tui_lab.current_run import CurrentRun
 from tui_lab.keys import bindings, keys_of
 from tui_lab.leaving import Leaving
+from tui_lab.link import BYTES_PER_SECOND, Link
 from tui_lab.pace import Pace
 from tui_lab.settings import Settings, is_unicode
 from tui_lab.sinks import Sinks
@@ -37,7 +38,7 @@ def _screen(name: str) -> Callable[[], Screen]:
     return make
 
 
-class LabApp(CurrentRun, Leaving, Sinks, App[int]):
+class LabApp(CurrentRun, Leaving, Link, Sinks, App[int]):
     """`session` stands in for `engine.session`, `clock` for the wall clock, in tests. `driver`: the
     class that Textual talks to the terminal with, None for its own. `attach`: the folder of a run
     to look at."""
@@ -67,7 +68,8 @@ class LabApp(CurrentRun, Leaving, Sinks, App[int]):
         self.clock = clock
         self.unicode = is_unicode(self.settings)
         self.own_no_run(session)
-        self.pace = Pace(self.settings.refresh, self.settings.budget)
+        self.pace = Pace(self.settings.refresh, self.settings.budget, BYTES_PER_SECOND)
+        self.choose_link()
         self._start, self._attach = start, attach
         self.set_class(not self.unicode, "-ascii")
         for theme in themes.THEMES.values():
@@ -114,7 +116,9 @@ class LabApp(CurrentRun, Leaving, Sinks, App[int]):
         try:
             self.take_events()
             self._tick()
-            self.pace.measure()
+            self.pace.spare = self.leaves_a_core
+            self.pace.measure(self.bytes_drawn)
+            self.keep_cost()
         finally:
             self._timer = self.set_timer(self.pace.interval(), self._drain)
 
@@ -133,7 +137,11 @@ class LabApp(CurrentRun, Leaving, Sinks, App[int]):
         from tui_lab.widgets.status import status_pieces
 
         pieces: list[Piece] = status_pieces(
-            self.run_state, self.ui_share, self.unicode, short=screen.NAME == "train"
+            self.run_state,
+            self.ui_share,
+            self.unicode,
+            short=screen.NAME == "train",
+            slow_link=self.slow_link,
         )
         screen.topbar.show(*pieces)
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import socket
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
@@ -114,6 +115,20 @@ class CurrentRun:
     def trains_here(self) -> bool:
         """Whether a run of this process is under way."""
         return self._own.active
+
+    @property
+    def leaves_a_core(self: LabApp) -> bool:
+        """Whether nothing trains on this machine, or only on a part of its processor."""
+        run = self.run_state
+        if run is None or run.started is None or run.status != "training":
+            return True
+        if run.started.device != "cpu":
+            # What feeds the device waits for Python's lock whenever the screen holds it.
+            return run.elsewhere
+        from engine.machine import cores
+
+        here = not run.elsewhere or run.started.host == socket.gethostname()
+        return not here or run.started.threads < cores()
 
     async def leave_attached(self: LabApp) -> None:
         """Ask what becomes of another process's run when this app is left."""

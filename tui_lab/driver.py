@@ -6,12 +6,14 @@ and its end (SIGTSTP, SIGSTOP, SIGCONT) leave one terminal, one input thread, an
 were found first. And a lone escape, which looks like the beginning of an arrow key, is answered at
 once: Textual looks again only every tenth of a second, whatever `ESCDELAY` says.
 
-Imported on POSIX alone. Knows of the app only that it has `hung_up` and a screen to repaint.
+Imported on POSIX alone. Knows of the app only that it has `hung_up`, `link_is_slow` and a screen to
+repaint.
 """
 
 from __future__ import annotations
 
 import asyncio
+import math
 import os
 import selectors
 import signal
@@ -23,7 +25,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import Any
 
-from textual import events
+from textual import constants, events
 from textual._ansi_sequences import SYNC_END, SYNC_START
 from textual._parser import ParseError
 from textual._xterm_parser import XTermParser
@@ -54,8 +56,9 @@ AWAY_SECONDS = 0.3
 class Soon(selectors.SelectSelector):
     """Waits as long as it is told, but only a moment after something was read."""
 
-    MOMENT = 0.02
-    QUIET = 5  # moments without input after which it waits as it is told
+    MOMENT = 0.005
+    QUIET = math.ceil(constants.ESCAPE_DELAY / MOMENT) + 1
+    """Moments without input after which it waits as it is told."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -81,8 +84,14 @@ class LabDriver(linux_driver.LinuxDriver):
         self._returning: asyncio.TimerHandle | None = None
         self._resizing = False  # somebody will look at the size soon
         self._resized_at = 0.0
+        self._written = 0  # bytes, by the writers before this one
 
     # Drawing.
+
+    @property
+    def written(self) -> int:
+        """Bytes that were sent to the terminal since the app began."""
+        return self._written + int(getattr(self._writer_thread, "written", 0))
 
     @property
     def behind(self) -> bool:
@@ -104,7 +113,13 @@ class LabDriver(linux_driver.LinuxDriver):
         writer.write(data, keep=self._switching)  # type: ignore[call-arg]
 
     def _make_writer(self, file: Any) -> TerminalWriter:
-        return TerminalWriter(file.fileno(), self._caught_up, self._lost)
+        self._written = self.written  # the writer before, if any, is about to be replaced
+        return TerminalWriter(file.fileno(), self._caught_up, self._lost, self._slow)
+
+    def _slow(self) -> None:
+        """The terminal takes what is drawn, but not as fast as it is drawn."""
+        with suppress(RuntimeError):  # the loop has closed meanwhile
+            self._loop.call_soon_threadsafe(self._app.link_is_slow)  # type: ignore[attr-defined]
 
     def _caught_up(self) -> None:
         """The terminal takes data again: what it shows is from before, so draw every cell."""

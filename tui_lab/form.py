@@ -33,8 +33,10 @@ MAIN = (
 
 NETWORK = {
     "shape": "n_layer n_embd n_head n_kv_head head_dim context_length norm norm_eps bias dropout",
-    "positions": "position rope_base rope_scaling rope_factor rope_original_context",
-    "attention": "qk_norm window window_layers sink_tokens learned_sinks attention",
+    "positions": (
+        "position rope_base rope_scaling rope_factor rope_original_context rope_truncate"
+    ),
+    "attention": "qk_norm qkv_bias window window_layers sink_tokens learned_sinks attention",
     "MLP and experts": "mlp n_hidden n_expert n_expert_active renormalise balance_loss",
     "output": "tie_embeddings logit_softcap",
 }
@@ -45,6 +47,7 @@ NEEDS = {
     "model.rope_scaling": ("model.position", "rope"),
     "model.rope_factor": ("model.rope_scaling", ""),
     "model.rope_original_context": ("model.rope_scaling", ""),
+    "model.rope_truncate": ("model.rope_scaling", "yarn"),
     "model.window_layers": ("model.window", ""),
     "model.sink_tokens": ("model.window", ""),
     "model.n_expert_active": ("model.n_expert", ""),

@@ -13,6 +13,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from engine import atomic
 from engine.errors import EngineError, InputError
 from tui_lab.generation_thread import Token
 from tui_lab.generations import Generation
@@ -21,15 +22,14 @@ FORMAT = 1
 
 
 def write(path: Path, generation: Generation) -> None:
-    """Write it in the form that the name asks for. Raises InputError when the file is there
-    already, EngineError when it cannot be written."""
+    """Write it in the form that the name asks for, whole or not at all. Raises InputError when the
+    file is there already, EngineError when it cannot be written."""
     if path.suffix.lower() == ".json":
         text = json.dumps(record(generation), indent=1, ensure_ascii=False) + "\n"
     else:
         text = generation.whole
     try:
-        with path.open("x", encoding="utf-8", errors="replace", newline="") as file:
-            file.write(text)
+        atomic.write_bytes(path, text.encode("utf-8", "replace"), new=True)
     except FileExistsError as error:
         raise InputError(f"{path} exists already", "choose another name") from error
     except OSError as error:

@@ -19,7 +19,8 @@ class Key:
     """One action. `keys` are Textual's names, comma-separated; the first is the one shown.
 
     `label` stands in the footer (when `footer`), `help` in the help screen and the palette.
-    `screen` is "" for keys that work everywhere. `shown` overrides how the key is written.
+    `screen` is "" for keys that work everywhere. `shown` overrides how the key is written. `main`
+    keys find room in the footer before the others.
     """
 
     id: str
@@ -30,6 +31,7 @@ class Key:
     action: str
     footer: bool = True
     shown: str = ""
+    main: bool = False
 
     @property
     def written(self) -> str:
@@ -73,19 +75,20 @@ APP_KEYS = (
         for number, (name, title) in enumerate(SCREENS.items(), 1)
     ),
     Key("theme", "t", "theme", "Next theme: dark, light, high contrast", "", "next_theme", False),
+    Key("slow", "f4", "slow link", "Slow link: draw rarely and coarsely", "", "slow_link", False),
     Key("palette", "ctrl+p", "palette", "Find any command by name", "", "command_palette", False),
     Key("help", "question_mark", "help", "All keys", "", "help"),
     Key("quit", "q,ctrl+q", "quit", "Leave; asks while training", "", "quit_lab"),
 )
 
 TRAIN_KEYS = (
-    Key("pause", "space", "pause", "Pause, or go on", "train", "toggle_pause"),
+    Key("pause", "space", "pause", "Pause, or go on", "train", "toggle_pause", main=True),
     Key("step", "full_stop", "step", "Take one step, then pause", "train", "single_step"),
-    Key("save", "s", "save", "Save a checkpoint now", "train", "save"),
+    Key("save", "s", "save", "Save a checkpoint now", "train", "save", main=True),
     Key("evaluate", "e", "evaluate", "Evaluate on the validation split now", "train", "evaluate"),
     Key("sample", "g", "sample", "Generate a sample from the weights now", "train", "sample"),
     Key("rate", "l", "rate", "Change the learning rate", "train", "learning_rate"),
-    Key("stop", "x", "stop", "Stop the run, saving it", "train", "stop"),
+    Key("stop", "x", "stop", "Stop the run, saving it", "train", "stop", main=True),
     Key("new", "n", "new run", "Set up a new run", "train", "app.go('new_run')"),
     Key("zoom", "z", "zoom", "Chart: the whole run, or its last part", "train", "zoom", False),
     Key("log", "y", "log scale", "Chart: linear or logarithmic loss", "train", "log_scale", False),
@@ -158,7 +161,15 @@ CHECKPOINTS_KEYS = (
 
 CONSOLE_KEYS = (
     Key("generate", "enter", "generate", "Go on with the prompt", "console", "generate"),
-    Key("cancel", "escape", "cancel", "Cancel; idle: leave the field", "console", "cancel"),
+    Key(
+        "cancel",
+        "escape",
+        "cancel",
+        "Cancel; idle: leave the field",
+        "console",
+        "cancel",
+        main=True,
+    ),
     Key("prompt", "p,i", "prompt", "Back to the prompt", "console", "write", False),
     Key("source", "ctrl+o", "checkpoint", "Choose what to talk to", "console", "choose"),
     Key("beside", "ctrl+n,v", "beside", "A second model, side by side", "console", "beside"),
@@ -201,6 +212,7 @@ CORPUS_KEYS = (
 
 NEW_RUN_KEYS = (
     Key("start_run", "f5,ctrl+enter", "start", "Start training with this form", "new_run", "start"),
+    Key("calibrate", "f6", "calibrate", "Measure 20 steps for the plan", "new_run", "calibrate"),
     Key("reset", "f8", "reset", "Put the preset's values back", "new_run", "reset"),
     Key("fold", "f2", "all fields", "Show every field, or the main ones", "new_run", "fold"),
     Key("leave", "escape", "back", "Back to Train; the form is kept", "new_run", "leave"),

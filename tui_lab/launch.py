@@ -41,14 +41,23 @@ def launch(start: str | None, lab: Path | None = None, *, attach: Path | None = 
         from engine.config import load_preset
 
         load_preset(place, start)  # an unknown preset is refused here, before the screen changes
-    # Milliseconds, read by Textual when it is imported: ample for the rest of an arrow key, which
-    # travels in one packet. Whoever has a link that splits them sets it.
-    os.environ.setdefault("ESCDELAY", "30")
+    settings = Settings.load()
+    os.environ.setdefault("ESCDELAY", _escape_delay(settings))
     from tui_lab.app import LabApp
 
-    app = LabApp(place, Settings.load(), start=start, attach=attach, driver=_driver())
+    app = LabApp(place, settings, start=start, attach=attach, driver=_driver())
     if code := run_app(app):
         sys.exit(code)
+
+
+def _escape_delay(settings: Settings) -> str:
+    """Milliseconds in which the rest of an arrow key comes, read by Textual when it is imported:
+    here it is there already, from afar it travels in one packet, on a slow link perhaps in two."""
+    from tui_lab.link import choice
+
+    if choice(settings.slow_link) == "always":
+        return "100"
+    return "30" if "SSH_CONNECTION" in os.environ else "10"
 
 
 def run_app(app: LabApp) -> int:
@@ -56,6 +65,7 @@ def run_app(app: LabApp) -> int:
     exit code. Ends the process by itself if a thread cannot be waited for."""
     with app.watch_signals():
         crash = _draw(app)
+        _keep_cost(app)
         app.detach()
         code = 1 if crash else app.return_code or 0
         if crash:
@@ -78,6 +88,14 @@ def run_app(app: LabApp) -> int:
             # may compile or read for minutes, and which an orderly end would have to outlive.
             os._exit(code)
     return code
+
+
+def _keep_cost(app: LabApp) -> None:
+    """What the screen has cost until its end, for `tui-lab doctor`."""
+    if app.bytes_drawn:
+        from tui_lab import screen_cost
+
+        screen_cost.keep(app.screen_cost())
 
 
 def _driver() -> Any:

@@ -1,6 +1,7 @@
-"""What the screen costs, and how often it may look: the interface thread's share of a core.
+"""What the screen costs, and how often it may look: processor time and bytes, a second.
 
-Drawing holds Python's lock, and training pays for it; so the pace slows where the budget is spent.
+Drawing takes a core and Python's lock from the training, and a terminal takes only so much: so the
+time to the next look is what the last ones have cost, in what a second may cost.
 """
 
 from __future__ import annotations
@@ -8,30 +9,50 @@ from __future__ import annotations
 import time
 from collections import deque
 
-WINDOW = 5.0  # seconds that the share is measured over
-LEAST = 1.0  # seconds before the first figure
+WINDOW = 5.0  # seconds that figures are of
+LEAST = 1.0  # seconds before the first figure, and between two of them: a number must be readable
 SLOWEST = 8.0  # times the normal interval, at most
+SPARE = 4.0  # times the budget, while training leaves a core free
 
 
 class Pace:
-    """Call `measure` in the interface's thread at each look; `share` is 0 to 1."""
+    """Call `measure` in the interface's thread at each look.
 
-    def __init__(self, refresh: float, budget: float) -> None:
+    `refresh`: looks a second at most. `budget`: share of a core that they may take while training
+    uses all of them; `spare` says that it does not. `link`: bytes a second to the terminal.
+    `share` (0 to 1), `bytes_per_second` and `looks_per_second` are of the last seconds.
+    """
+
+    def __init__(self, refresh: float, budget: float, link: float) -> None:
         self.refresh = refresh
         self.budget = budget
-        self.share = 0.0
-        self._seen: deque[tuple[float, float]] = deque()  # (processor time, wall time)
+        self.link = link
+        self.spare = False
+        self.share = self.bytes_per_second = self.looks_per_second = 0.0
+        # Processor time, wall time and bytes so far, at each look.
+        self._seen: deque[tuple[float, float, int]] = deque()
+        self._told = 0.0  # wall time of the figures
 
-    def measure(self) -> None:
+    def measure(self, drawn: int = 0) -> None:
+        """`drawn`: bytes sent to the terminal since the app began."""
         cpu, wall = time.thread_time(), time.perf_counter()
-        self._seen.append((cpu, wall))
-        while len(self._seen) > 2 and wall - self._seen[1][1] > WINDOW:
+        self._seen.append((cpu, wall, drawn))
+        while len(self._seen) > 3 and wall - self._seen[1][1] > WINDOW:
             self._seen.popleft()
-        first_cpu, first_wall = self._seen[0]
-        if wall - first_wall > LEAST:
-            self.share = (cpu - first_cpu) / (wall - first_wall)
+        first_cpu, first_wall, first_drawn = self._seen[0]
+        if (passed := wall - first_wall) > LEAST and wall - self._told > LEAST:
+            self._told = wall
+            self.share = (cpu - first_cpu) / passed
+            self.bytes_per_second = (drawn - first_drawn) / passed
+            self.looks_per_second = (len(self._seen) - 1) / passed
 
     def interval(self) -> float:
-        """Seconds to the next look: the setting's, longer where the budget is exceeded."""
-        over = self.share / self.budget
-        return max(1.0, min(over, SLOWEST)) / self.refresh
+        """Seconds to the next look: the setting's, longer where looks cost more than they may."""
+        least = 1 / self.refresh
+        if len(self._seen) < 2:
+            return least
+        (first_cpu, _, first_drawn), (cpu, _, drawn) = self._seen[0], self._seen[-1]
+        looks = len(self._seen) - 1
+        budget = self.budget * (SPARE if self.spare else 1.0)
+        cost = max((cpu - first_cpu) / budget, (drawn - first_drawn) / self.link) / looks
+        return min(max(cost, least), SLOWEST * least)

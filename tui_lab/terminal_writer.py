@@ -23,13 +23,18 @@ CHUNK = 4096
 CANCEL = b"\x18"
 """Ends whatever escape sequence a terminal is in the middle of."""
 LAST_WORDS_SECONDS = 0.3
+SLOW_SECONDS = 0.2
+SLOW_PIECES = 3
+"""A terminal is slow when that many pieces in a row were waited for that long. One that stood still
+takes only the first one slowly."""
 
 
 class TerminalWriter(threading.Thread):
     """Writes to the terminal behind `descriptor` what `write` is given.
 
-    `behind`: something was dropped. `on_caught_up` is called when something was dropped and the
-    terminal takes data again, `on_lost` when the terminal is gone; both in this thread.
+    `written`: bytes that the terminal has taken. `behind`: something was dropped. `on_caught_up` is
+    called when something was dropped and the terminal takes data again, `on_slow` when the terminal
+    has turned out to be slow (once), `on_lost` when it is gone; all in this thread.
     """
 
     def __init__(
@@ -37,14 +42,18 @@ class TerminalWriter(threading.Thread):
         descriptor: int,
         on_caught_up: Callable[[], None] = lambda: None,
         on_lost: Callable[[], None] = lambda: None,
+        on_slow: Callable[[], None] = lambda: None,
     ) -> None:
         super().__init__(name="terminal-output", daemon=True)
         self._descriptor = _own_description(descriptor)
         self._on_caught_up = on_caught_up
         self._on_lost = on_lost
+        self._on_slow = on_slow
         self._changed = threading.Condition()
         self._queue: deque[tuple[bytes, bool]] = deque()
         self._waiting = 0  # bytes
+        self._slow_pieces = 0  # in a row
+        self.written = 0
         self.behind = False  # something was dropped since the queue was last empty
         self._ending = False
         self._patience_over = False
@@ -112,19 +121,25 @@ class TerminalWriter(threading.Thread):
     def _put(self, piece: bytes) -> None:
         """Write all of `piece`, however long the terminal takes; less once patience is over."""
         rest = memoryview(piece)
-        pause = 0.001
+        pause, waited = 0.001, 0.0
         while rest and not self._patience_over:
             try:
-                rest = rest[os.write(self._descriptor, rest[:CHUNK]) :]
+                taken = os.write(self._descriptor, rest[:CHUNK])
+                rest = rest[taken:]
+                self.written += taken
                 pause = 0.001
             except BlockingIOError:
                 # A full pseudo-terminal may still say that it is writable: only time is left.
                 time.sleep(pause)
+                waited += pause
                 pause = min(pause * 1.5, 0.05)
         if not rest:
             with self._changed:
                 self._queue.popleft()
                 self._waiting -= len(piece)
+        self._slow_pieces = self._slow_pieces + 1 if waited > SLOW_SECONDS else 0
+        if self._slow_pieces == SLOW_PIECES:
+            self._on_slow()
 
     def _say_last_words(self) -> None:
         """What must be kept, in the place of everything that the terminal has not taken yet."""

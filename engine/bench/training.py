@@ -101,9 +101,10 @@ class _Stopwatch:
             self._began = now
         self._times.append(now)
         self._tokens.append(tokens)
-        self.tell("training", min(1.0, (now - self._began) / self.seconds))
         if now - self._began >= self.seconds and len(self._times) > 1:
             self.inbox.put(control.Stop(save=False), "bench")
+        # Last, since it may fail (a terminal that is gone), and the run has to end all the same.
+        self.tell("training", min(1.0, (now - self._began) / self.seconds))
 
     def result(self) -> TrainingRate:
         started, times, tokens = self._started, self._times, self._tokens

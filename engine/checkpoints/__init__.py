@@ -6,6 +6,7 @@
     retention   what a run keeps        background  saving behind training (torch)
     find        references              snapshot    a moment in host memory (torch)
     pickles     refused, and why        trusted     read all the same (torch)
+    hashes      of the files            direct      past the page cache
 
 What is not marked so is free of torch, and this package imports nothing that is marked.
 """

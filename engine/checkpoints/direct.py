@@ -12,11 +12,8 @@ import errno
 import mmap
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
-from typing import BinaryIO
-
-import numpy as np
 
 from engine import atomic
 from engine.checkpoints.tensors import PAGE
@@ -60,34 +57,19 @@ def write_all(descriptor: int, data: memoryview | bytes) -> None:
     atomic.write_all(descriptor, rest)
 
 
-def holds(path: Path, pieces: list[memoryview | bytes], at_once: int) -> bool:
-    """Whether the file is these pieces, byte by byte, read `at_once` bytes at a time. Raises
-    OSError. Where it can the disk itself is read, and not what the cache remembers."""
+def contents(path: Path, at_once: int) -> Iterator[memoryview]:
+    """The bytes of the file in order, at most `at_once` (whole pages) at a time; each piece is
+    overwritten by the next. Raises OSError. Where it can the disk itself is read, and not what the
+    cache remembers."""
     buffer = memoryview(memory(at_once))
     with open(path, "rb", buffering=0) as file:
-        large = sum(len(piece) for piece in pieces) >= WORTH
-        with _past_the_cache(file.fileno()) if large else _as_it_is() as direct:
-            return all(_next_is(file, piece, buffer, direct) for piece in pieces)
-
-
-def _next_is(file: BinaryIO, piece: memoryview | bytes, buffer: memoryview, direct: bool) -> bool:
-    wanted = np.frombuffer(piece, np.uint8)
-    for start in range(0, len(wanted), len(buffer)):
-        part = wanted[start : start + len(buffer)]
-        # Past the cache whole pages are asked for; the end of the file cuts the last one.
-        length = -(-len(part) // PAGE) * PAGE if direct else len(part)
-        count = file.readinto(buffer[:length])  # type: ignore[attr-defined]
-        if count != len(part) or not _same(np.frombuffer(buffer[:count], np.uint8), part):
-            return False
-    return True
-
-
-def _same(a: np.ndarray, b: np.ndarray) -> bool:
-    """Whether two equally long arrays of bytes are the same: eight at a time, then the rest."""
-    words = len(a) // 8 * 8
-    return np.array_equal(a[:words].view(np.uint64), b[:words].view(np.uint64)) and np.array_equal(
-        a[words:], b[words:]
-    )
+        left = os.fstat(file.fileno()).st_size
+        with _past_the_cache(file.fileno()) if left >= WORTH else nullcontext():
+            # Past the cache whole pages are asked for; the end of the file cuts the last one, and
+            # nothing may be asked for behind it.
+            while left > 0 and (count := file.readinto(buffer)):
+                left -= count
+                yield buffer[:count]
 
 
 @contextmanager
@@ -106,8 +88,3 @@ def _past_the_cache(descriptor: int) -> Iterator[bool]:
         yield True
     finally:
         fcntl.fcntl(descriptor, fcntl.F_SETFL, flags)
-
-
-@contextmanager
-def _as_it_is() -> Iterator[bool]:
-    yield False

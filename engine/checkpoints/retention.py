@@ -134,9 +134,14 @@ def clean_leftovers(run_path: Path) -> None:
     """Remove temporary files of processes that are no more; only the run's owner calls this."""
     with suppress(OSError):
         for path in run_path.iterdir():
-            owner = temporary_owner(path.name)
-            if owner is not None and (owner == os.getpid() or not _alive(owner)):
+            if temporary_owner(path.name) == os.getpid() or is_abandoned(path):
                 discard(path)
+
+
+def is_abandoned(path: Path) -> bool:
+    """Whether it has the name of something temporary whose process is no more on this machine."""
+    owner = temporary_owner(path.name)
+    return owner is not None and not _alive(owner)
 
 
 def _alive(pid: int) -> bool:

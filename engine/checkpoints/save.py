@@ -14,7 +14,6 @@ no model and no optimiser: named tensors go in. Needs torch.
 from __future__ import annotations
 
 import errno
-import hashlib
 import os
 import shutil
 import time
@@ -27,14 +26,14 @@ from typing import Any
 from torch import Tensor
 
 from engine import atomic
-from engine.checkpoints import direct, layout
+from engine.checkpoints import direct, hashes, layout
 from engine.checkpoints.layout import checkpoint_folders, step_name
 from engine.checkpoints.proof import FORMAT, render_manifest
 from engine.checkpoints.retention import Retention
 from engine.checkpoints.snapshot import Memory, SaveError, Snapshot
 
 CHUNK = 8 << 20  # bytes of one write
-BACK = 8 << 20  # bytes read back at a time
+BACK = 1 << 20  # bytes read back at a time: they are hashed where the processor's cache holds them
 ROOM = 64 << 10  # bytes of the manifest, and of what a file system adds
 
 
@@ -97,7 +96,7 @@ def _check_room(run_path: Path, snapshot: Snapshot) -> None:
 
 def _write_file(path: Path, pieces: list[memoryview | bytes]) -> dict[str, Any]:
     """Write and flush one file, and read it back; returns its entry in the manifest."""
-    digest, total = hashlib.sha256(), 0
+    digest, total = hashes.new(), 0
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     try:
         for piece in pieces:
@@ -110,9 +109,12 @@ def _write_file(path: Path, pieces: list[memoryview | bytes]) -> dict[str, Any]:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
-    if not direct.holds(path, pieces, BACK):
+    found = hashes.new()
+    for piece in direct.contents(path, BACK):
+        found.update(piece)
+    if found.hexdigest() != digest.hexdigest():
         raise OSError(errno.EIO, "it does not read back as it was written", str(path))
-    return {"bytes": total, "sha256": digest.hexdigest()}
+    return {"bytes": total, hashes.NAME: digest.hexdigest()}
 
 
 def _put_in_place(temporary: Path, run_path: Path, step: int) -> Path:

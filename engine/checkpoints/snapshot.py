@@ -93,7 +93,7 @@ class HostFile:
             self.data = torch.empty(
                 0, dtype=torch.uint8
             )  # the old memory goes before the new comes
-            self.data = _host_memory(total, pinned)
+            self.data = host_memory(total, pinned)
         for info in placed:
             part = self.data[info.offset : info.offset + info.bytes]
             self._views[info.name] = part.view(tensors[info.name].dtype).view(info.shape)
@@ -103,8 +103,9 @@ class HostFile:
         return [self.header, memoryview(self.data.numpy())]
 
 
-def _host_memory(size: int, pinned: bool) -> Tensor:
-    """(size,) uint8 that begins at a page, so that it can be written past the cache."""
+def host_memory(size: int, pinned: bool = False) -> Tensor:
+    """(size,) uint8 that begins at a page, so that it can be written past the cache; in large pages
+    where there are some. Raises OSError, RuntimeError."""
     if pinned or not size:
         return torch.empty(size, dtype=torch.uint8, pin_memory=pinned)
     return torch.frombuffer(direct.memory(size), dtype=torch.uint8)

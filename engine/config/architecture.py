@@ -28,22 +28,25 @@ def _check_heads(model: ModelConfig) -> None:
 
 
 def _check_positions(model: ModelConfig) -> None:
-    if model.position != "rope":
-        if model.rope_scaling != "none":
-            raise ConfigError(
-                f"model.rope_scaling = '{model.rope_scaling}': there is nothing to scale",
-                f"model.position is '{model.position}', not 'rope'",
-            )
-        return
-    if model.head_width % 2:
+    if model.position != "rope" and model.rope_scaling != "none":
+        raise ConfigError(
+            f"model.rope_scaling = '{model.rope_scaling}': there is nothing to scale",
+            f"model.position is '{model.position}', not 'rope'",
+        )
+    if model.position == "rope" and model.head_width % 2:
         raise ConfigError(
             f"model.position = 'rope': turns pairs, and a head is {model.head_width} wide",
             "choose n_head or head_dim so that the width of a head is even",
         )
-    if model.rope_scaling == "none" and model.rope_factor != 1:
+    if model.position == "rope" and model.rope_scaling == "none" and model.rope_factor != 1:
         raise ConfigError(
             f"model.rope_factor = {model.rope_factor:g}: does nothing without a rope_scaling",
             "set model.rope_scaling to linear, llama3 or yarn",
+        )
+    if not model.rope_truncate and model.rope_scaling != "yarn":
+        raise ConfigError(
+            "model.rope_truncate = false: there are no bounds to round",
+            f"model.rope_scaling is '{model.rope_scaling}', not 'yarn'",
         )
 
 
@@ -56,6 +59,11 @@ def _check_attention(model: ModelConfig) -> None:
     if model.window_layers == "alternate" and not model.window:
         raise ConfigError(
             "model.window_layers = 'alternate': no layer has a window", "set model.window"
+        )
+    if model.qkv_bias and model.bias:
+        raise ConfigError(
+            "model.qkv_bias = true: queries, keys and values have theirs already",
+            "model.bias gives every linear layer one; set one of the two",
         )
     if model.attention == "flex" and model.dropout:
         raise ConfigError(

@@ -83,6 +83,9 @@ class ModelConfig:
         unit="tokens",
         minimum=0,
     )
+    rope_truncate: bool = setting(
+        True, "yarn: its bounds are rounded outwards to whole pairs; GPT-OSS's are not"
+    )
     mlp: str = setting(
         "gelu",
         "gelu: GPT-2's; swiglu: one half gates the other (Shazeer 2020); relu2: squared ReLU (So "
@@ -137,6 +140,9 @@ class ModelConfig:
     )
     dropout: float = setting(0.0, "share of activations dropped in training", minimum=0, maximum=1)
     bias: bool = setting(True, "biases in linear layers and in LayerNorm, as GPT-2 has")
+    qkv_bias: bool = setting(
+        False, "biases of queries, keys and values alone, where bias gives none (Qwen2)"
+    )
     tie_embeddings: bool = setting(True, "one matrix for token embedding and output")
     attention: str = setting(
         "auto",

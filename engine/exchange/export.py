@@ -98,14 +98,13 @@ def export_hf(
         atomic.sync_directory(temporary)
         _put_in_place(temporary, directory)
         atomic.sync_directory(parent)
-    except BaseException as error:
-        atomic.discard(temporary)
-        if isinstance(error, OSError):
-            raise InputError(
-                f"cannot write '{directory}': {error.strerror or error}",
-                "choose another folder; nothing was left behind",
-            ) from error
-        raise
+    except OSError as error:
+        raise InputError(
+            f"cannot write '{directory}': {error.strerror or error}",
+            "choose another folder; nothing was left behind",
+        ) from error
+    finally:
+        atomic.discard(temporary)  # there only if something failed
     files = sorted(path for path in directory.iterdir() if path.is_file())
     return Exported(
         path=directory,
@@ -256,7 +255,7 @@ def _put_in_place(temporary: Path, directory: Path) -> None:
     os.rename(directory, aside)
     try:
         os.rename(temporary, directory)
-    except BaseException:
+    except BaseException:  # an interrupt too: there must be one of the two
         os.rename(aside, directory)
         raise
     atomic.discard(aside)

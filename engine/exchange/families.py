@@ -41,7 +41,7 @@ def _needs(**values: Any) -> dict[str, tuple[str, Callable[[ModelConfig], bool]]
 
 
 _SCALINGS = ("none", "linear", "llama3", "yarn")
-_PLAIN: dict[str, Any] = {"logit_softcap": 0.0, "sink_tokens": 0}
+_PLAIN: dict[str, Any] = {"logit_softcap": 0.0, "sink_tokens": 0, "qkv_bias": False}
 _MODERN = _PLAIN | {"norm": "rmsnorm", "position": "rope", "rope_scaling": _SCALINGS}
 _DENSE = {"n_expert": 0}
 _NO_SINKS = {"learned_sinks": False}
@@ -90,6 +90,18 @@ FAMILIES = {
             "MistralForCausalLM",
             _needs(**_MODERN, **_DENSE, **_NO_SINKS, mlp="swiglu", qk_norm=False, bias=False)
             | {"window_layers": _EVERYWHERE},
+        ),
+        Family(
+            "qwen2",
+            "Qwen2ForCausalLM",
+            _needs(
+                **(_MODERN | {"qkv_bias": True}),
+                **_DENSE,
+                **_NO_SINKS,
+                mlp="swiglu",
+                qk_norm=False,
+                bias=False,
+            ),
         ),
         Family(
             "qwen3",

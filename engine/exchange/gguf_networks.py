@@ -21,6 +21,7 @@ MOST_LAYERS = MOST_EXPERTS = 512
 
 _LIMITS: Needs = {
     "n_layer": (f"at most {MOST_LAYERS}", lambda model: model.n_layer <= MOST_LAYERS),
+    "rope_truncate": ("true: it rounds the bounds of YaRN", lambda model: model.rope_truncate),
 }
 _NO_WINDOW: Needs = {
     "window": (
@@ -64,6 +65,7 @@ NETWORKS = (
     _network("gpt2", "gpt2", {}, free=("bias",)),
     _network("llama", "mixtral", _NO_WINDOW | _FEW_EXPERTS, free=("window_layers",)),
     _network("llama", "llama", _NO_WINDOW, free=("n_head",)),
+    _network("qwen2", "qwen2", _NO_WINDOW | _NO_LLAMA3),
     _network("qwen3", "qwen3", _NO_WINDOW | _NO_LLAMA3),
     _network(
         "qwen3moe",

@@ -21,6 +21,7 @@ CLASS_DEFAULTS: dict[str, dict[str, Any]] = {
     "gpt2": {"vocab_size": 50257},
     "llama": {"rms_norm_eps": 1e-6},
     "mistral": {"rms_norm_eps": 1e-6, "num_key_value_heads": 8, "sliding_window": 4096},
+    "qwen2": {"rms_norm_eps": 1e-6, "num_key_value_heads": 32, "sliding_window": 4096},
     "qwen3": {
         "rms_norm_eps": 1e-6,
         "num_key_value_heads": 32,
@@ -53,6 +54,10 @@ CLASS_DEFAULTS: dict[str, dict[str, Any]] = {
 }
 """What a class of transformers takes for a field that config.json leaves out, where it matters and
 is not the same for all. Sizes that every published file states are not guessed."""
+
+
+QWEN = ("qwen2", "qwen3", "qwen3_moe")
+"""Classes in which a window is there only when `use_sliding_window` says so."""
 
 
 # Writing --------------------------------------------------------------------------------------
@@ -119,13 +124,14 @@ def _modern(model: ModelConfig, family: Family) -> dict[str, Any]:
         values["mlp_bias"] = model.bias
     if kind in ("mistral", "mixtral"):
         values["sliding_window"] = model.window or None
-    if kind in ("qwen3", "qwen3_moe"):
+    if kind in QWEN:
         values |= {
-            "attention_bias": False,
             "use_sliding_window": bool(model.window),
             "sliding_window": model.window or None,
         }
-    if kind == "qwen3":
+    if kind in ("qwen3", "qwen3_moe"):
+        values["attention_bias"] = False
+    if kind in ("qwen2", "qwen3"):
         values |= {"layer_types": layers, "max_window_layers": 0 if model.window else model.n_layer}
     if kind == "mixtral":
         values["num_local_experts"] = model.n_expert
@@ -260,6 +266,8 @@ def _read_bias(read: Fields, kind: str) -> dict[str, Any]:
     if kind == "gpt_oss":
         read.demand("attention_bias", True)
         return {"bias": True}
+    if kind == "qwen2":  # which has no field for them
+        return {"bias": False, "qkv_bias": True}
     if kind != "llama":
         read.demand("attention_bias", False)
         return {"bias": False}
@@ -274,7 +282,7 @@ def _read_window(read: Fields, kind: str, n_layer: int) -> dict[str, Any]:
     if kind == "llama":
         return {}
     slides = _sliding_layers(read, kind, n_layer)
-    if kind in ("qwen3", "qwen3_moe") and not read.flag("use_sliding_window", False):
+    if kind in QWEN and not read.flag("use_sliding_window", False):
         if "layer_types" in read.values and any(slides):
             raise read.refusal("layer_types", "no window unless use_sliding_window says so")
         return {}
@@ -302,10 +310,10 @@ def _sliding_layers(read: Fields, kind: str, n_layer: int) -> list[bool]:
         if len(types) != n_layer:
             raise read.refusal("layer_types", f"an entry for each of {n_layer} layers")
         slides = [one == "sliding_attention" for one in types]
-        if kind not in ("qwen3", "gpt_oss") and len(set(slides)) > 1:
+        if kind not in ("qwen2", "qwen3", "gpt_oss") and len(set(slides)) > 1:
             raise read.refusal("layer_types", "all layers alike: the class passes over this field")
         return slides
-    if kind == "qwen3":
+    if kind in ("qwen2", "qwen3"):
         first = read.whole("max_window_layers", 28)
         return [layer >= first for layer in range(n_layer)]
     if kind == "gpt_oss":

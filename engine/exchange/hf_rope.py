@@ -39,7 +39,9 @@ def _parameters(model: ModelConfig) -> dict[str, Any]:
         return values
     original = model.rope_original_context or int(model.context_length / model.rope_factor)
     values["original_max_position_embeddings"] = original
-    return values | (LLAMA3_FACTORS if model.rope_scaling == "llama3" else YARN_FACTORS)
+    if model.rope_scaling == "llama3":
+        return values | LLAMA3_FACTORS
+    return values | YARN_FACTORS | ({} if model.rope_truncate else {"truncate": False})
 
 
 def from_hf(fields: Fields, base: float, context: int) -> dict[str, Any]:
@@ -78,7 +80,10 @@ def from_hf(fields: Fields, base: float, context: int) -> dict[str, Any]:
         if kind == "llama3":
             rope.number(key)  # the class has no default of its own
     if kind == "yarn":
-        rope.demand("truncate", True)
+        # Null is false to the class, and absent is true.
+        values["rope_truncate"] = given.get("truncate", True) is not None and rope.flag(
+            "truncate", True
+        )
         _check_attention_factor(rope, factor)
     outer = fields.values.get("original_max_position_embeddings")
     if outer is not None:  # some files have it beside the object, and the class takes that one

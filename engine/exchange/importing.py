@@ -2,8 +2,9 @@
 
     checkpoints/<run>/  run.json  config.toml  status.json  tokenizer/  step_000000/
 
-All that can be refused is refused before the run's folder is made. Tensors are read one by one into
-the memory that the checkpoint is written from, so that a model is in memory once. Needs torch.
+All that can be refused is refused before the run's folder is made, which appears whole. Tensors
+are read one by one into the memory that the checkpoint is written from, so that a model is in
+memory once. Needs torch.
 """
 
 from __future__ import annotations
@@ -18,10 +19,9 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from engine import atomic
 from engine.arithmetic import count_parameters, parameter_table
 from engine.checkpoints.load import TYPES
-from engine.checkpoints.save import write_checkpoint
+from engine.checkpoints.save import SaveResult, write_checkpoint
 from engine.checkpoints.snapshot import Memory
 from engine.config import Config
 from engine.config.sections import ModelConfig
@@ -35,7 +35,7 @@ from engine.lab import Lab
 from engine.plain_file import open_plain
 from engine.progress import Progress
 from engine.resuming import IMPORTED
-from engine.runs import RunFolder, check_writable
+from engine.runs import build_run, check_writable
 from engine.status import Status, write_status
 
 if TYPE_CHECKING:
@@ -111,19 +111,21 @@ def import_hf(
 
     origin = {"format": "hf", "class": family.class_name, "folder": directory.resolve().name}
     identity = {"origin": origin, "seed": config.train.seed, "tokenizer_digest": tokenizer.digest}
-    with RunFolder.create(lab, name or _name(directory), config, identity) as run:
-        try:
-            checkpoint, size = _save(run.path, memory, room, config, tokenizer, origin)
-        except BaseException:
-            atomic.discard(run.path)
-            raise
+    saved: list[SaveResult] = []
+    path = build_run(
+        lab,
+        name or _name(directory),
+        config,
+        identity,
+        lambda folder: saved.append(_save(folder, memory, room, config, tokenizer, origin)),
+    )
     return Imported(
-        run=run.name,
-        path=run.path,
-        checkpoint=checkpoint,
+        run=path.name,
+        path=path,
+        checkpoint=path / saved[0].path.name,
         class_name=family.class_name,
         n_parameters=count_parameters(model, vocab_size),
-        bytes=size,
+        bytes=saved[0].bytes,
     )
 
 
@@ -134,8 +136,8 @@ def _save(
     config: Config,
     tokenizer: Tokenizer,
     origin: dict[str, Any],
-) -> tuple[Path, int]:
-    """Fill the run's folder; the checkpoint's path and bytes."""
+) -> SaveResult:
+    """Put tokenizer, checkpoint and status into the run's folder."""
     tokenizer.save(run_path / "tokenizer")
     seeded = torch.Generator().manual_seed(config.train.seed)
     meta = {
@@ -158,7 +160,7 @@ def _save(
         "stopped", reason=IMPORTED, n_parameters=count, max_steps=config.train.max_steps
     )
     write_status(run_path, status, durable=True)
-    return saved.path, saved.bytes
+    return saved
 
 
 def _read_tokenizer(directory: Path) -> Tokenizer:
@@ -255,7 +257,7 @@ def read_tensor(stored: Stored) -> Tensor:
         with open_plain(stored.file, follow=True) as file:
             file.seek(info.offset, os.SEEK_SET)
             while filled < info.bytes:
-                count = file.readinto(view[filled:])  # type: ignore[attr-defined]
+                count = file.readinto(view[filled:])
                 if not count:
                     raise InputError(f"'{stored.file}' ended while it was read")
                 filled += count

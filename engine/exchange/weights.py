@@ -177,13 +177,14 @@ def _modern(model: ModelConfig, kind: str) -> Iterator[Part]:
 def _attention(model: ModelConfig, ours: str, theirs: str) -> Iterator[Part]:
     D = model.head_width
     rows = [heads * D for heads in (model.n_head, model.kv_heads, model.kv_heads)]
-    for kind in ("weight", "bias") if model.bias else ("weight",):
+    for kind in _ends(model.bias or model.qkv_bias):
         yield Part(
             f"{ours}.qkv.{kind}",
             tuple(f"{theirs}.{name}_proj.{kind}" for name in "qkv"),
             lambda x: x.split(rows),
             torch.cat,
         )
+    for kind in _ends(model.bias):
         yield Part(f"{ours}.proj.{kind}", (f"{theirs}.o_proj.{kind}",))
     if model.qk_norm:
         for name in ("q_norm", "k_norm"):
@@ -192,12 +193,16 @@ def _attention(model: ModelConfig, ours: str, theirs: str) -> Iterator[Part]:
         yield Part(f"{ours}.sinks", (f"{theirs}.sinks",))
 
 
+def _ends(bias: bool) -> tuple[str, ...]:
+    return ("weight", "bias") if bias else ("weight",)
+
+
 def _halves(x: Tensor) -> tuple[Tensor, ...]:
     return x.chunk(2)
 
 
 def _mlp(model: ModelConfig, ours: str, theirs: str) -> Iterator[Part]:
-    for kind in ("weight", "bias") if model.bias else ("weight",):
+    for kind in _ends(model.bias):
         names = (f"{theirs}.gate_proj.{kind}", f"{theirs}.up_proj.{kind}")
         yield Part(f"{ours}.fc.{kind}", names, _halves, torch.cat)
         yield Part(f"{ours}.proj.{kind}", (f"{theirs}.down_proj.{kind}",))

@@ -45,7 +45,9 @@ class CausalSelfAttention(nn.Module):
         # than of queries (GQA, Ainslie et al. 2023) little is lost, and the cache that generation
         # reads for every token shrinks by as much.
         wide = (self.n_head + 2 * self.n_kv_head) * D
-        self.qkv = nn.Linear(config.n_embd, wide, bias=config.bias)
+        # A bias of the keys and queries lets a head prefer a distance whatever stands there: Qwen
+        # kept these alone, for texts longer than it was trained on (Bai et al. 2023).
+        self.qkv = nn.Linear(config.n_embd, wide, bias=config.bias or config.qkv_bias)
         self.proj = nn.Linear(self.n_head * D, config.n_embd, bias=config.bias)
         self.proj_dropout = nn.Dropout(config.dropout)
         if config.qk_norm:

@@ -28,7 +28,7 @@ from engine.model.rope import rotation
 class GPT(nn.Module):
     """One family of networks, of which GPT-2 (Radford et al. 2019) is the default point.
 
-    With a public class's shape and weights its logits are that class's: GPT-2, Llama, Qwen3,
+    With a public class's shape and weights its logits are that class's: GPT-2, Llama, Qwen2, Qwen3,
     Mistral, Mixtral, Qwen3-MoE and GPT-OSS, as `transformers` has them; tests hold them equal. A
     tied output matrix is one parameter, and `state_dict` names it once (`wte.weight`); loading
     accepts both spellings.

@@ -71,7 +71,9 @@ def speeds(config: ModelConfig, device: torch.device) -> tuple[Tensor, float]:
         fast, slow = (
             _pair_of(turns, D, config.rope_base, original) for turns in (YARN_FAST, YARN_SLOW)
         )
-        low, high = max(math.floor(fast), 0), min(math.ceil(slow), D - 1)
+        if config.rope_truncate:
+            fast, slow = math.floor(fast), math.ceil(slow)
+        low, high = max(fast, 0), min(slow, D - 1)
         pairs_P = torch.arange(D // 2, device=device).float()
         slowed_P = ((pairs_P - low) / ((high - low) or 1e-3)).clamp(0, 1)
         return (slowed_P / factor + (1 - slowed_P)) * plain_P, 0.1 * math.log(factor) + 1.0

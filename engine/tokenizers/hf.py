@@ -114,7 +114,7 @@ class HfTokenizer(Tokenizer):
             ids = self._encoder.encode(clean(text), add_special_tokens=False).ids
         except TokenizerError:
             raise
-        except Exception as error:
+        except Exception as error:  # the package raises nothing narrower
             raise TokenizerError(f"the text cannot be encoded: {str(error)[:200]}") from None
         return np.array(ids, dtype=self.dtype)
 

@@ -7,19 +7,22 @@ from dataclasses import replace
 import pytest
 import torch
 
+from engine.arithmetic import count_parameters
 from engine.config import Config
-from engine.config.sections import ModelConfig, SaveConfig, TrainConfig
+from engine.config.sections import ModelConfig, OptimizerConfig, SaveConfig, TrainConfig
 from engine.device import autocast
 from engine.footprint import (
     activation_bytes,
     cache_bytes,
     checkpoint_bytes,
     disk_bytes,
+    moment_bytes,
     multiplied_parameters,
     training_memory,
 )
 from engine.model import GPT
 from engine.model.cache import KVCache
+from engine.optim import Optimizer
 from tests.engine.model.shapes import draw_config
 
 CPU = torch.device("cpu")
@@ -120,13 +123,25 @@ def test_parts_add_up_and_follow_the_shape() -> None:
     assert "snapshot" not in dict(training_memory(config, VOCAB, "float32", "cuda").parts())
 
 
+def test_muon_has_one_moment_of_the_matrices() -> None:
+    """What the real optimiser holds, to the byte but for the gaps between parameters."""
+    for shape in (small(), small(n_expert=4, mlp="swiglu")):
+        for name in ("adamw", "muon"):
+            config = replace(shape, optimizer=OptimizerConfig(name=name))
+            optimizer = Optimizer(GPT(config.model, VOCAB), config.model, config.optimizer)
+            held = sum(tensor.nbytes for tensor in optimizer.moments().values() if tensor.dim())
+            assert moment_bytes(config, VOCAB) == held, name
+
+
 def test_disk_follows_the_save_policy() -> None:
     """Rolling needs two for a moment: the old one goes only when the new one is durable."""
-    config, one = small(), checkpoint_bytes(1000)
-    assert one == 12_000
+    config = small()
+    one = checkpoint_bytes(config, VOCAB)
+    assert one == 12 * count_parameters(config.model, VOCAB)
 
     def disk(policy: str, every: int, steps: int | None) -> int | None:
-        return disk_bytes(replace(config, save=SaveConfig(policy=policy, every=every)), 1000, steps)
+        saving = replace(config, save=SaveConfig(policy=policy, every=every))
+        return disk_bytes(saving, VOCAB, steps)
 
     assert disk("none", 100, 1000) == 0
     assert disk("rolling", 100, None) == 2 * one

@@ -3,12 +3,23 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import pytest
 
 from engine.config import Config
+from engine.correction import Correction
 from engine.errors import ConfigError
-from engine.planner import CorpusFacts, DeviceFacts, Plan, count_steps, count_windows, plan
+from engine.hardware import Fleet, find_card
+from engine.planner import (
+    CorpusFacts,
+    DeviceFacts,
+    Plan,
+    count_steps,
+    count_windows,
+    fitting_batch,
+    plan,
+)
 
 BASE = Config().with_values(
     {
@@ -27,7 +38,9 @@ CARD = DeviceFacts("cuda", "Example", "bfloat16", 24 * 10**9, 24 * 10**9, 100e12
 
 def made(corpus: CorpusFacts = CORPUS, device: DeviceFacts = CARD, **values: object) -> Plan:
     known = {
-        name: values.pop(name) for name in ("tokens_per_second", "disk_free") if name in values
+        name: values.pop(name)
+        for name in ("tokens_per_second", "disk_free", "correction", "fleet")
+        if name in values
     }
     keys = {name.replace("__", "."): value for name, value in values.items()}
     return plan(BASE.with_values(keys), corpus, device, **known)
@@ -69,15 +82,80 @@ def test_epochs_of_an_unknown_corpus_are_not_guessed() -> None:
         count_steps(Config(), None)
 
 
-def test_time_takes_a_known_rate_before_the_peak() -> None:
+def test_time_takes_a_known_rate_before_the_model() -> None:
     drawn = made(tokens_per_second=4000.0)
     assert drawn.seconds == pytest.approx(500)
-    assumed = made()
-    assert assumed.tokens_per_second == pytest.approx(35e12 / assumed.flops_per_token)
-    assert assumed.rate_source == "35% of the device's peak, published"
+    assert drawn.step_seconds == pytest.approx(0.5)
+    modelled = made()
+    assert modelled.seconds == pytest.approx(1000 * modelled.step_seconds)
+    assert modelled.tokens_per_second == pytest.approx(2000 / modelled.step_seconds)
+    assert modelled.rate_source.startswith("modelled from 100 TFLOP/s, published")
+    assert "20 GB/s of memory, assumed" in modelled.rate_source
+    faster = made(device=replace(CARD, bandwidth=1e12))
+    assert faster.seconds < modelled.seconds
+    assert "assumed" not in faster.rate_source
     nothing = made(device=DeviceFacts("cuda", "Example", "bfloat16"))
     assert nothing.seconds is None
     assert nothing.rate_source == ""
+
+
+def test_a_correction_puts_time_and_memory_right_and_is_named() -> None:
+    learnt = Correction(1.25, 3 * 10**8, "2026-11-25", "another shape")
+    plain, right = made(), made(correction=lambda compiled: learnt)
+    assert right.step_seconds == pytest.approx(1.25 * plain.step_seconds)
+    assert right.memory.total == plain.memory.total + 3 * 10**8
+    assert right.rate_source.endswith("corrected by 1.25 from a calibration of 2026-11-25")
+    given = made(correction=lambda compiled: learnt, tokens_per_second=4000.0)
+    assert given.seconds == pytest.approx(500)
+
+
+def test_the_correction_is_that_of_the_mode_the_run_would_have() -> None:
+    asked = []
+    made(correction=asked.append, train__compile="on")
+    made(correction=asked.append, train__compile="off")
+    assert asked == [True, False]
+
+
+def test_evaluations_and_compiling_take_time_too() -> None:
+    quiet = made(train__eval_every=0)
+    busy = made(train__eval_every=10)
+    assert busy.evaluation_seconds > 10 * quiet.evaluation_seconds > 0
+    assert busy.seconds == quiet.seconds
+    compiled = made(train__compile="on")
+    assert compiled.compile_seconds > 1
+    assert compiled.whole_seconds == pytest.approx(
+        compiled.seconds + compiled.compile_seconds + compiled.evaluation_seconds
+    )
+    assert made(data__val_fraction=0.0).evaluation_seconds == 0.0
+
+
+def test_several_gpus_share_the_text_and_each_has_its_own_windows() -> None:
+    """The step grows with them; so an epoch is fewer steps, and a step waits for its gradients."""
+    fleet = Fleet(find_card("h100"), 8)
+    one, eight = made(), made(fleet=fleet)
+    assert eight.tokens_per_step == 8 * one.tokens_per_step
+    assert eight.steps == one.steps
+    assert made(train__max_tokens=10**6, fleet=fleet).steps == 63
+    assert eight.step_seconds > one.step_seconds
+    assert eight.parallel.waited_seconds == pytest.approx(eight.step_seconds - one.step_seconds)
+    assert eight.gpu_hours == pytest.approx(eight.seconds * 8 / 3600)
+    assert eight.memory == one.memory
+    assert "8 times as large, 160 windows" in titles(eight, "info")
+    assert "trains on one device" in titles(eight, "info")
+    assert one.parallel is None and one.gpu_hours is None
+
+
+def test_a_fitting_batch_is_what_the_plan_calls_fitting() -> None:
+    """The one answer for whoever picks the batch: what it proposes must not be warned of."""
+    for compiled in (False, True):
+        batch = fitting_batch(BASE, 1000, CARD, compiled)
+        compile = "on" if compiled else "off"
+        fits = made(train__batch_size=batch, train__compile=compile)
+        above = made(train__batch_size=batch + 1, train__compile=compile)
+        assert not [m for m in fits.messages if "fit" in m.title and m.level != "info"]
+        assert [m for m in above.messages if "fits" in m.title or "not fit" in m.title]
+    less = Correction(1.0, 10**10, "", "")
+    assert fitting_batch(BASE, 1000, CARD, False, less) < fitting_batch(BASE, 1000, CARD, False)
 
 
 def test_total_flops_are_tokens_times_flops() -> None:
@@ -85,23 +163,28 @@ def test_total_flops_are_tokens_times_flops() -> None:
     assert drawn.flops == drawn.tokens * drawn.flops_per_token
 
 
-def test_too_large_a_batch_is_told_with_one_that_fits_and_is_the_same_step() -> None:
-    large = made(train__batch_size=4096, train__accumulate=1, model__n_layer=24)
+def test_too_large_a_batch_is_told_with_what_fits_and_is_the_same_step() -> None:
+    large = made(train__batch_size=8192, train__accumulate=1, model__n_layer=24)
     (message,) = [m for m in large.messages if m.level == "error"]
     assert "does not fit" in message.title
-    words = message.hint.split()
+    (line,) = [line for line in message.hint.splitlines() if "--batch-size" in line]
+    words = line.split()
     batch = int(words[words.index("--batch-size") + 1])
-    accumulate = int(message.hint.partition("train.accumulate=")[2])
-    assert batch * accumulate == 4096
+    accumulate = int(line.partition("train.accumulate=")[2].split()[0])
+    assert batch * accumulate == 8192
     smaller = made(train__batch_size=batch, train__accumulate=accumulate, model__n_layer=24)
     assert "fit" not in titles(smaller, "error") + titles(smaller, "warning")
     assert smaller.tokens_per_step == large.tokens_per_step
+    assert f"({smaller.memory.total / 1e9:.1f} GB)" in line
 
 
 def test_a_model_that_never_fits_is_told_so() -> None:
     tiny_card = DeviceFacts("cuda", "Example", "bfloat16", 10**8, 10**8)
-    drawn = made(device=tiny_card)
-    assert "not even one window" in drawn.messages[0].hint
+    hint = made(device=tiny_card).messages[0].hint
+    assert hint.splitlines() == [
+        "not even one window fits as it is",
+        "a smaller model, or a device with more memory",
+    ]
 
 
 def test_what_looks_wrong_is_said() -> None:

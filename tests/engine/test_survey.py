@@ -79,6 +79,36 @@ def test_devices_by_name_where_there_are_two_gpus(monkeypatch: pytest.MonkeyPatc
     assert survey.survey_device(CONFIG, "cpu").kind == "cpu"
 
 
+def test_a_gpu_that_is_not_here_is_planned_as_published(lab: Lab) -> None:
+    facts = survey.survey_device(CONFIG, "h100")
+    assert (facts.here, facts.kind, facts.precision) == (False, "cuda", "bfloat16")
+    assert (facts.peak_flops, facts.bandwidth) == (989e12, 3.35e12)
+    assert "published" in facts.peak_source and "data sheet" in facts.peak_source
+    assert survey.survey_device(CONFIG, "v100").precision == "float16"
+    drawn = survey.plan_run(lab, CONFIG, "h100", gpus=64)
+    assert (drawn.parallel.gpus, drawn.parallel.machines) == (64, 8)
+    assert survey.plan_run(lab, CONFIG, "h100").parallel.gpus == 1
+    with pytest.raises(DeviceError, match="unknown device 'h10'"):
+        survey.plan_run(lab, CONFIG, "h10")
+    with pytest.raises(DeviceError, match="GPUs alone"):
+        survey.plan_run(lab, CONFIG, "cpu", gpus=4)
+
+
+def test_a_cpus_rates_are_measured_once_in_a_process_of_their_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without a rate there is no time in the plan; torch must not come into this process."""
+    monkeypatch.setenv("TUI_LAB_CACHE_DIR", str(tmp_path / "cache"))
+    config = CONFIG.with_values({"train.precision": "float32", "train.threads": 1})
+    facts = survey.survey_device(config, "cpu")
+    assert (facts.peak_flops, facts.bandwidth) == (0.0, 0.0)
+    assert survey.measure_device(facts)
+    facts = survey.survey_device(config, "cpu")
+    assert facts.peak_flops > 1e8 and facts.bandwidth > 1e8
+    assert facts.peak_source == "measured here"
+    assert not survey.measure_device(facts)
+
+
 def test_auto_ignores_a_gpu_that_the_installed_torch_cannot_use(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

@@ -19,7 +19,7 @@ from tui_lab.state import RunState
 class StillPace(Pace):
     """Costs nothing by decree: a picture must not depend on how busy the machine is."""
 
-    def measure(self) -> None:
+    def measure(self, drawn: int = 0) -> None:
         self.share = 0.004
 
 
@@ -29,7 +29,7 @@ def make_app(
     app = LabApp(
         Lab(lab), settings or Settings(), session=session, clock=lambda: fakes.NOON, **values
     )
-    app.pace = StillPace(20.0, 0.03)
+    app.pace = StillPace(20.0, 0.03, 1e9)
     app.pace.measure()
     return app
 

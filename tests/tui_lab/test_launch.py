@@ -63,7 +63,7 @@ if wrong == "failing timer":
     App._drain = when_it_trains(App._drain, lambda self: self.nothing_of_this_name())
 if wrong == "failing widgets":
     from tui_lab.widgets.topbar import TopBar
-    TopBar.render_line = when_it_trains(TopBar.render_line, lambda self, y: 1 / 0)
+    TopBar.ready_lines = when_it_trains(TopBar.ready_lines, lambda self: 1 / 0)
     TopBar.run_state = property(lambda self: self.app.run_state)
     App._tick = when_it_trains(App._tick, lambda self: [w.refresh() for w in self.query("*")])
 if wrong == "blocked loop":

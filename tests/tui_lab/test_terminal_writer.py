@@ -12,6 +12,7 @@ from types import SimpleNamespace
 
 import pytest
 
+from tui_lab import terminal_writer
 from tui_lab.terminal_writer import CANCEL, LIMIT, TerminalWriter
 
 
@@ -21,9 +22,13 @@ def terminal() -> Iterator[SimpleNamespace]:
     master, slave = pty.openpty()
     tty.setraw(slave)
     it = SimpleNamespace(
-        master=master, slave=slave, caught_up=threading.Event(), lost=threading.Event()
+        master=master,
+        slave=slave,
+        caught_up=threading.Event(),
+        lost=threading.Event(),
+        slow=threading.Event(),
     )
-    it.writer = TerminalWriter(slave, it.caught_up.set, it.lost.set)
+    it.writer = TerminalWriter(slave, it.caught_up.set, it.lost.set, it.slow.set)
     it.writer.start()
     yield it
     it.writer.stop(0.0)
@@ -99,6 +104,34 @@ def test_other_users_of_the_terminal_still_wait_for_it(terminal) -> None:
     terminal.writer.write("something.")
     read_all(terminal.master, b".")
     assert os.get_blocking(terminal.slave)
+
+
+def test_what_the_terminal_has_taken_is_counted(terminal) -> None:
+    terminal.writer.write("a·b.")
+    read_all(terminal.master, b".")
+    assert terminal.writer.written == len("a·b.".encode())
+
+
+def test_a_terminal_that_takes_each_frame_slowly_is_found_out(terminal, monkeypatch) -> None:
+    monkeypatch.setattr(terminal_writer, "SLOW_SECONDS", 0.02)
+    for number in range(8):
+        terminal.writer.write(frame(number))
+    end = time.monotonic() + 5
+    while not terminal.slow.is_set() and time.monotonic() < end:
+        os.read(terminal.master, 1 << 10)
+        time.sleep(0.02)
+    assert terminal.slow.is_set()
+
+
+def test_a_terminal_that_stood_still_is_not_called_slow(terminal, monkeypatch) -> None:
+    """Somebody pressed ctrl-s, or the laptop slept: the link is as it was."""
+    monkeypatch.setattr(terminal_writer, "SLOW_SECONDS", 0.02)
+    for number in range(5):
+        terminal.writer.write(frame(number))
+    terminal.writer.write("[end]", keep=True)
+    time.sleep(0.2)
+    read_all(terminal.master, b"[end]")
+    assert not terminal.slow.is_set()
 
 
 def test_text_that_no_terminal_can_take_is_replaced(terminal) -> None:

@@ -5,6 +5,7 @@ Commands import the engine's heavy parts inside their functions, so that `--help
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Annotated
 
@@ -56,6 +57,10 @@ def main(
     start: Annotated[
         str | None, typer.Option(help="Open the app and start training this preset at once.")
     ] = None,
+    slow_link: Annotated[
+        bool | None,
+        typer.Option(help="Draw rarely and coarsely, or never do (by itself where it is slow)."),
+    ] = None,
     debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks.")] = False,
     version: Annotated[
         bool, typer.Option("--version", callback=_version, is_eager=True, help="Print it.")
@@ -63,6 +68,8 @@ def main(
 ) -> None:
     """Without a command: open the app (in a terminal)."""
     choose(lab)
+    if slow_link is not None:
+        os.environ["TUI_LAB_SLOW_LINK"] = "always" if slow_link else "never"
     if context.invoked_subcommand is None:
         from tui_lab.launch import launch
 

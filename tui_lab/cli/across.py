@@ -34,17 +34,13 @@ WIDTHS = (7, 8, 6, 8, 6)
 """Of the columns of figures on a terminal; the text has the rest."""
 
 
-def check_file(path: Path, overwrite: bool) -> None:
-    """Refuse, before anything is loaded, a file that `--all` cannot write. Raises InputError."""
+def check_form(path: Path) -> None:
+    """Refuse, before anything is loaded, a file of no form that `--all` writes. Raises
+    InputError."""
     if path.suffix.lower() not in SUFFIXES:
         raise InputError(
             f"--output '{path}': the suffix says the form, and '{path.suffix}' says none",
             f"end it in {', '.join(SUFFIXES)}",
-        )
-    if path.exists() and not overwrite:
-        raise InputError(
-            f"--output '{path}' is there already: nothing was written",
-            "name another file, or replace it: --overwrite",
         )
 
 

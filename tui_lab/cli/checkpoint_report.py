@@ -256,8 +256,11 @@ def differences(a: Path, b: Path) -> list[tuple[str, str, str]]:
 
 
 def _summary(seen: Inspection) -> dict[str, Any]:
+    from engine.checkpoints import hashes
+
     files = seen.manifest.get("files")
     model = files.get("model.safetensors") if isinstance(files, dict) else None
+    hash_name, weights_hash = hashes.promised(model if isinstance(model, dict) else {})
     digests = dict(_flat(seen.meta.get("digests")))
     digests.pop("config", None)  # its fields are compared one by one
     return {
@@ -266,7 +269,7 @@ def _summary(seen: Inspection) -> dict[str, Any]:
         "validation loss": format.number(seen.info.val_loss),
         "kind": seen.info.kind,
         "parameters": seen.n_parameters,
-        "weights (sha256)": str(model.get("sha256", ""))[:12] if isinstance(model, dict) else "",
+        "weights (hash)": f"{hash_name} {weights_hash[:12]}".strip(),
         **{f"{name} (sha256)": str(value)[:12] for name, value in digests.items()},
         **{f"{name} version": value for name, value in _flat(seen.meta.get("versions"))},
     }

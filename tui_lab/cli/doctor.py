@@ -59,6 +59,7 @@ def checks(lab: Lab) -> Iterator[Check]:
     """One by one, so that the quick ones are on the screen while torch loads."""
     yield from _versions()
     yield from _terminal()
+    yield _screen()
     yield from _lab(lab)
     yield _gpt2(lab)
     yield _memory()
@@ -107,6 +108,21 @@ def _terminal() -> Iterator[Check]:
     unicode = encoding.lower().replace("-", "") == "utf8"
     remedy = "" if unicode else "charts fall back to ASCII; for better ones: export LANG=C.UTF-8"
     yield Check("unicode", "ok" if unicode else "warn", encoding, remedy)
+
+
+def _screen() -> Check:
+    """What the newest session of the app has cost, from the file that it keeps."""
+    from tui_lab import screen_cost
+
+    cost = screen_cost.last()
+    if cost is None:
+        return Check("screen", "ok", "the app has not been open here yet")
+    place = f"process {cost.pid}" if cost.running else f"{format.moment(cost.time)}, ended"
+    slow = ", slow link" if cost.slow_link else ""
+    rate = f"{format.size(cost.bytes_per_second)}/s to the terminal"
+    whole = f"{format.size(cost.bytes)} in {format.duration(cost.seconds)}"
+    found = f"{rate}, {whole}, {cost.share:.1%} of a core at {cost.columns} × {cost.lines}"
+    return Check("screen", "ok", f"{found}{slow} ({place})")
 
 
 def _lab(lab: Lab) -> Iterator[Check]:

@@ -6,7 +6,6 @@ Knows the options and which of them go together; what is done with them is told 
 
 from __future__ import annotations
 
-import os
 import secrets
 import sys
 from collections.abc import Iterator, Sequence
@@ -20,7 +19,15 @@ from engine.errors import InputError
 from engine.generation.params import SamplingParams
 from tui_lab.cli.common import current_lab, note, on_terminal
 from tui_lab.cli.prompts import read_prompts
-from tui_lab.cli.samples import SEPARATOR, Stopwatch, deliver, sample, search, show
+from tui_lab.cli.samples import (
+    SEPARATOR,
+    Stopwatch,
+    check_out,
+    deliver,
+    sample,
+    search,
+    show,
+)
 
 if TYPE_CHECKING:
     from engine.generation.beam import Beams
@@ -30,11 +37,18 @@ SMALL_MODEL = 5_000_000
 """Parameters below which one thread generates as fast as two."""
 
 
+SAMPLED_ONLY = (
+    "temperature", "top_k", "top_p", "min_p", "repetition_penalty", "seed", "stop", "alternatives",
+)  # fmt: skip
+"""Options, by the names of their parameters, that a beam search has no use for."""
+
+
 def register(app: typer.Typer) -> None:
     app.command("generate")(generate)
 
 
 def generate(
+    context: typer.Context,
     checkpoint: Annotated[
         str,
         typer.Argument(
@@ -100,11 +114,11 @@ def generate(
         typer.Option(
             "--out",
             "--output",
-            help="Write to a file, whole or not at all; with --all a new .md, .csv or .jsonl.",
+            help="Write to a new file, whole or not at all; with --all a .md, .csv or .jsonl.",
         ),
     ] = None,
     overwrite: Annotated[
-        bool, typer.Option("--overwrite", help="Replace the file that --all writes.")
+        bool, typer.Option("--overwrite", help="Replace the file of --out if it is there.")
     ] = False,
     json: Annotated[
         bool, typer.Option("--json", help="One object a sample: text, tokens, probabilities.")
@@ -147,18 +161,19 @@ def generate(
         raise InputError(f"'{checkpoint}' and --run '{run}' are both given", "choose one of them")
     reference = run or checkpoint
     _check_together(every, beams, count, json=json, out=out)
+    _check_search(context, beams)
     prompts = read_prompts(prompt or (), file, prompts_file)
     if out is not None:
-        _check_writable(out)
+        check_out(out, overwrite)
     if prompts is None and (json or out is not None or count > 1 or every or beams):
         raise InputError("no prompt", "pass --prompt TEXT, --file FILE, or pipe one in")
     if prompts is not None and seed is None:
         params = replace(params, seed=secrets.randbits(31))
     if every:
-        from tui_lab.cli.across import check_file, checkpoints_of, sample_all
+        from tui_lab.cli.across import check_form, checkpoints_of, sample_all
 
         if out is not None:
-            check_file(out, overwrite)
+            check_form(out)
         _check_device(device)
         found = checkpoints_of(current_lab(), reference)
         sample_all(
@@ -199,7 +214,7 @@ def generate(
             )
         )
         if out is not None:
-            deliver(list(samples), echo=echo, out=out, json=json)
+            deliver(list(samples), echo=echo, out=out, json=json, overwrite=overwrite)
         else:
             for number, one in enumerate(samples):
                 show(one, number=number, echo=echo, json=json)
@@ -219,21 +234,26 @@ def _check_together(every: bool, beams: int, count: int, *, json: bool, out: Pat
         raise InputError("--all --json writes to stdout", "for a file name it .jsonl: --output")
 
 
+def _check_search(context: typer.Context, beams: int) -> None:
+    """Refuse what a search would ignore, and what only a search heeds. Raises InputError."""
+
+    def refuse(names: Sequence[str], why: str, remedy: str) -> None:
+        for name in names:
+            source = context.get_parameter_source(name)
+            if source is not None and source.name == "COMMANDLINE":
+                raise InputError(f"--{name.replace('_', '-')} does not go with {why}", remedy)
+
+    if beams:
+        why = "--beams: a beam search draws nothing, it looks for the likeliest text"
+        refuse(SAMPLED_ONLY, why, "leave one of them out")
+    else:
+        refuse(("length_penalty",), "sampling: it compares beams", "add --beams N, or leave it out")
+
+
 def _beams(beams: int, params: SamplingParams, length_penalty: float) -> Beams:
     from engine.generation.beam import Beams
 
     return Beams(beams, params.max_tokens, length_penalty, sinks=params.sinks)
-
-
-def _check_writable(out: Path) -> None:
-    """Refuse before anything is computed what could not be written afterwards."""
-    folder = out.parent
-    if out.is_dir():
-        raise InputError(f"--out '{out}' is a directory", "name a file")
-    if not folder.is_dir():
-        raise InputError(f"--out '{out}': there is no directory '{folder}'", "make it first")
-    if not os.access(folder, os.W_OK):
-        raise InputError(f"--out '{out}': no permission to write in '{folder}'")
 
 
 def _check_device(device: str) -> None:

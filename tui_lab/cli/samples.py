@@ -5,6 +5,7 @@ Knows a loaded generator and its tokens; nothing of options.
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
@@ -102,6 +103,7 @@ def _tokens(
         device=generator.device,
         alternatives=alternatives,
         crop=crop,
+        steps=generator.steps,
     )
 
 
@@ -147,6 +149,7 @@ def search(
             settings,
             device=generator.device,
             crop=crop,
+            steps=generator.steps,
         )
         seconds = time.perf_counter() - started
         if stats:
@@ -172,7 +175,30 @@ def search(
         }
 
 
-def deliver(samples: Sequence[dict[str, Any]], *, echo: bool, out: Path, json: bool) -> None:
+def check_out(out: Path, overwrite: bool) -> None:
+    """Refuse, before anything is computed, what could not be written afterwards. Raises
+    InputError."""
+    folder = out.parent
+    if out.is_dir():
+        raise InputError(f"--out '{out}' is a directory", "name a file")
+    if not folder.is_dir():
+        raise InputError(f"--out '{out}': there is no directory '{folder}'", "make it first")
+    if not os.access(folder, os.W_OK):
+        raise InputError(f"--out '{out}': no permission to write in '{folder}'")
+    if os.path.lexists(out) and not overwrite:
+        raise _taken(out)
+
+
+def _taken(out: Path) -> InputError:
+    return InputError(
+        f"--out '{out}' is there already: nothing was written",
+        "name another file, or replace it: --overwrite",
+    )
+
+
+def deliver(
+    samples: Sequence[dict[str, Any]], *, echo: bool, out: Path, json: bool, overwrite: bool
+) -> None:
     """All samples to a file, as JSON lines or plain text. Raises InputError."""
     from engine.atomic import write_text
 
@@ -184,7 +210,9 @@ def deliver(samples: Sequence[dict[str, Any]], *, echo: bool, out: Path, json: b
         texts = [(one["prompt"] if echo else "") + one["text"] for one in samples]
         text = f"\n{SEPARATOR}\n".join(texts) + "\n"
     try:
-        write_text(out, text)
+        write_text(out, text, new=not overwrite)
+    except FileExistsError:
+        raise _taken(out) from None
     except OSError as error:
         raise InputError(f"cannot write '{out}': {error.strerror}") from error
     note(f"wrote {sum(len(one['tokens']) for one in samples)} tokens to '{out}'")

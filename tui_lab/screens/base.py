@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, ClassVar
 from textual.app import ComposeResult
 from textual.screen import Screen
 
+from tui_lab.compositor import sparse
 from tui_lab.widgets.keybar import KeyBar
 from tui_lab.widgets.topbar import TopBar
 
@@ -23,6 +24,10 @@ class LabScreen(Screen):
 
     NAME: ClassVar[str] = ""
     AUTO_FOCUS = None
+
+    def __init__(self) -> None:
+        super().__init__()
+        sparse(self)
 
     def compose(self) -> ComposeResult:
         yield TopBar(self.NAME)

@@ -102,6 +102,5 @@ class Beside:
 
     def _show_title(self: ConsoleScreen, text: str) -> None:
         widget = self.query_one("#alternatives-title", Static)
-        if getattr(widget, "said", None) != text:
-            widget.said = text  # type: ignore[attr-defined]
+        if widget.content != text:
             widget.update(text, layout=False)

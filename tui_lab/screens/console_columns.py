@@ -39,8 +39,7 @@ class Column(Vertical):
 
     def _set(self, selector: str, text: str) -> None:
         widget, text = self.query_one(selector, Static), visible(text, lines=False, most=1000)
-        if getattr(widget, "said", None) != text:
-            widget.said = text  # type: ignore[attr-defined]
+        if widget.content != text:
             widget.update(text, layout=False)
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from textual.app import ComposeResult
 from textual.binding import Binding
 from textual.containers import VerticalScroll
@@ -9,7 +11,11 @@ from textual.content import Content
 from textual.screen import ModalScreen
 from textual.widgets import Static
 
+from tui_lab.format import size
 from tui_lab.keys import SCREENS, Key, keys_of
+
+if TYPE_CHECKING:
+    from tui_lab.app import LabApp
 
 
 class HelpScreen(ModalScreen[None]):
@@ -29,12 +35,23 @@ class HelpScreen(ModalScreen[None]):
     def _text(self, order: list[str]) -> Content:
         """One text for all: a widget a section would make the first look at it slow."""
         parts = [Content.styled("Keys", "bold"), Content.styled("   esc closes", "$text-muted")]
+        if cost := self._cost():
+            parts.append(Content.styled(f"\n{cost}", "$text-muted"))
         for name in order:
             keys = list(keys_of(name))
             if keys:
                 parts.append(Content.styled(f"\n\n{SCREENS.get(name, 'Everywhere')}\n", "bold"))
                 parts.append(self._table(keys))
         return Content("").join(parts)
+
+    def _cost(self) -> str:
+        """What the screen takes; nothing where that is not known."""
+        app: LabApp = self.app  # type: ignore[assignment]
+        if not app.bytes_drawn:
+            return ""
+        pace = app.pace
+        sent = f"{size(pace.bytes_per_second)}/s to the terminal ({size(app.bytes_drawn)} so far)"
+        return f"The screen takes {pace.share:.1%} of a core and sends {sent}."
 
     def _table(self, keys: list[Key]) -> Content:
         width = max(len(key.written) for key in keys) + 2

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+from functools import partial
 from typing import TYPE_CHECKING
 
 from textual import on
@@ -17,6 +19,7 @@ from engine.config.schema import FIELDS, Config, FieldSpec
 from engine.errors import EngineError
 from engine.text import visible
 from tui_lab.form import MAIN, Form, groups
+from tui_lab.job import Job
 from tui_lab.keys import bindings
 from tui_lab.screens.base import LabScreen
 from tui_lab.widgets.cycle import Cycle
@@ -24,6 +27,7 @@ from tui_lab.widgets.plan import PlanView
 from tui_lab.widgets.text_field import TextField
 
 if TYPE_CHECKING:
+    from engine.calibration import Calibration
     from engine.planner import Plan
 
 PRESET = "micro"
@@ -84,6 +88,7 @@ class NewRunScreen(LabScreen):
         self.folded = True
         self.form = Form(Config())
         self.help = ""
+        self.calibrating: Job | None = None
         self._pause: Timer | None = None
         self._reckoning = 0
 
@@ -260,6 +265,49 @@ class NewRunScreen(LabScreen):
         if number == self._reckoning and self.is_mounted:
             self.query_one(PlanView).show(plan, trouble)
 
+    # Calibrating.
+
+    def action_calibrate(self) -> None:
+        """Measure some steps of the form's configuration; pressed again, leave off."""
+        if self.calibrating is not None:
+            self.calibrating.cancel()
+            return
+        config = self.form.config
+        if config is None:
+            self.lab_app.show_error(next(iter(self.form.errors.values())))
+            self._focus_wrong()
+            return
+        if self.lab_app.trainer.active:
+            title = "a run is training: beside it the steps would be measured too slow"
+            self.lab_app.show_error(EngineError(title, "calibrate when it has ended"))
+            return
+        self.calibrating = Job("calibrating")
+        self.query_one(PlanView).say("training 20 steps to measure them; f6 leaves off")
+        self.run_worker(partial(self._calibrate, self.calibrating, config), group="calibrate")
+
+    async def _calibrate(self, job: Job, config: Config) -> None:
+        from engine.calibration import calibrate
+
+        def work() -> Calibration | None:
+            return calibrate(self.lab_app.lab, config, should_stop=lambda: job.cancelled)
+
+        try:
+            found = await asyncio.to_thread(work)
+            if found is not None:
+                off = f"time {found.time_error:+.0%}, memory {found.memory_error:+.0%}"
+                self.lab_app.notify_safe(f"the plan was off by: {off}; it is put right")
+        except EngineError as error:
+            self.lab_app.show_error(error)
+        finally:
+            self.calibrating = None
+            if self.is_mounted:
+                self.query_one(PlanView).say("")
+                self._reckon()
+
+    def on_unmount(self) -> None:
+        if self.calibrating is not None:
+            self.calibrating.cancel()  # the app must not wait for it
+
     # Keys.
 
     @on(Button.Pressed, "#start")
@@ -280,6 +328,8 @@ class NewRunScreen(LabScreen):
         if self.lab_app.trainer.active:
             await self._refuse_second()
             return
+        if self.calibrating is not None:
+            self.calibrating.cancel()  # the two would share the machine
         name = self.query_one("#name", Input).value.strip() or None
         try:
             from engine.session import check_request

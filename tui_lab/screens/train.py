@@ -49,7 +49,11 @@ class TrainScreen(LabScreen):
 
     def tick(self, app: LabApp) -> None:
         run = app.run_state
-        if run is None or self._seen == (run.version, id(run)):
+        if run is None:
+            return
+        if self._seen == (run.version, id(run)):
+            if self._panels is not None and self._panels.waiting:
+                self._panels.show_charts(run)
             return
         if self._panels is None:
             from tui_lab.screens.train_live import LivePanels

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
@@ -20,9 +21,12 @@ from tui_lab.widgets.readout import EventLog, Readout, TextPanel
 
 if TYPE_CHECKING:
     from tui_lab.app import LabApp
+    from tui_lab.widgets.plot import CalmRange
 
-CALM_STEPS = 400
-"""The slow panels follow in this many jumps over a run: nobody watches them step by step."""
+CHART_SECONDS = {"loss": 0.5, "rate": 1.0, "norm": 1.0}
+"""Between two pictures of a chart: numbers are read, but a curve is not watched by the dot."""
+SLOW_LINK = 8
+"""Times as long on a slow link."""
 
 
 class Heading(LineView):
@@ -43,7 +47,9 @@ class LivePanels(Vertical):
     def __init__(self, app: LabApp) -> None:
         super().__init__(id="live")
         self.lab_app = app
-        self._slow_at: tuple[int, int] = (-1, 0)  # the run and the step that the slow panels show
+        self._shown: dict[str, tuple[float, ...]] = {}  # of each chart: see `_is_due`
+        self._heights: dict[str, CalmRange] = {}
+        self.waiting = False
 
     def compose(self) -> ComposeResult:
         unicode = self.lab_app.unicode
@@ -60,28 +66,71 @@ class LivePanels(Vertical):
             yield TextPanel(id="sample")
 
     def show(self, run: RunState, *, whole: bool = False) -> None:
-        """Bring every panel up to date; the slow ones only now and then unless `whole`."""
+        """Bring every panel up to date; `whole`: also the charts that have no new column to show,
+        and those that have just got their size."""
         app = self.lab_app
         head = self.query_one(Heading)
         head.run = run
         head.redraw()
         side = self.query_one("#side")
         room = side.size.height - (3 if side.size.height < 30 else 6)  # the rest is the log's
-        rows = train_view.numbers(run, max(room, 6), side.size.width, app.unicode)
+        rows = train_view.numbers(
+            run, max(room, 6), side.size.width, app.unicode, sparks=not app.slow_link
+        )
         self.query_one(Readout).show(rows)
         self.query_one(EventLog).show(run.lines)
-        self.query_one("#loss", Chart).show(train_view.loss_plot(run, app.settings, app.unicode))
+        self.show_charts(run, whole=whole)
         self._show_sample(run)
         if not run.live:
             self._show_summary(run)
-            return
-        shown, step = self._slow_at
-        if whole or shown != id(run) or run.step - step >= run.max_steps / CALM_STEPS:
-            self._slow_at = (id(run), run.step)
-            for name, make in (("#rate", train_view.rate_plot), ("#norm", train_view.norm_plot)):
-                chart = self.query_one(name, Chart)
-                if chart.size.width:
-                    chart.show(make(run, app.unicode))
+
+    def show_charts(self, run: RunState, *, whole: bool = False) -> None:
+        """Draw the charts that have something to show and were not drawn just now; `waiting` then
+        tells of those that were."""
+        self.waiting = False
+        app, unicode = self.lab_app, self.lab_app.unicode
+        if self._is_due("loss", run, whole):
+            heights = self._heights_of("loss", whole)
+            plot = train_view.loss_plot(run, app.settings, unicode, heights)
+            self._chart("loss").show(train_view.coarse(plot) if app.slow_link else plot)
+        if run.live and self._is_due("rate", run, whole):
+            self._chart("rate").show(train_view.rate_plot(run, unicode))
+        if run.live and self._is_due("norm", run, whole):
+            heights = self._heights_of("norm", whole)
+            self._chart("norm").show(train_view.norm_plot(run, unicode, heights))
+
+    def _chart(self, name: str) -> Chart:
+        return self.query_one(f"#{name}", Chart)
+
+    def _heights_of(self, name: str, anew: bool) -> CalmRange:
+        # numpy comes with the first run: the app's first paint must not wait for it.
+        from tui_lab.widgets.plot import CalmRange
+
+        if anew or name not in self._heights:
+            self._heights[name] = CalmRange()
+        return self._heights[name]
+
+    def _is_due(self, name: str, run: RunState, whole: bool) -> bool:
+        """Whether the run has something to show on a chart that is not there: another column of
+        dots, an evaluation, a mark. Looked at as often as CHART_SECONDS says."""
+        width = self._chart(name).size.width
+        if not width:
+            return False
+        slow = self.lab_app.slow_link
+        at, *shown = self._shown.get(name, (0.0, slow))
+        clock = time.monotonic()
+        steady = run.status == "training" and not whole and shown[0] == slow
+        if steady and clock - at < CHART_SECONDS[name] * (SLOW_LINK if slow else 1):
+            self.waiting = True
+            return False
+        zoom = self.lab_app.settings.zoom if name == "loss" else train_view.ZOOMS[0]
+        left, right = (0.0, run.max_steps) if name == "rate" else train_view.x_range(run, zoom)
+        column = int((run.step - left) / ((right - left) or 1) * width * 2)
+        now = [slow, id(run), left, right, column, len(run.validation), len(run.marks)]
+        if steady and now == shown:
+            return False
+        self._shown[name] = (clock, *now)
+        return True
 
     def _show_summary(self, run: RunState) -> None:
         word = "failed" if run.failed else run.finished.reason if run.finished else "ended"

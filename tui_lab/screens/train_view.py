@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import functools
 import math
+from array import array
+from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from engine.config.sections import ScheduleConfig
 from engine.text import visible
@@ -14,6 +17,9 @@ from tui_lab.state import RunState
 from tui_lab.widgets.chart import Curve, Plot, spark
 from tui_lab.widgets.lines import Piece, width_of
 from tui_lab.widgets.readout import Row, meter
+
+if TYPE_CHECKING:
+    from tui_lab.widgets.plot import CalmRange
 
 ZOOMS = ("so far", "plan", "recent")
 RECENT_SHARE = 0.2  # of the steps so far, when zoomed in
@@ -74,8 +80,11 @@ def _length(pieces: list[Piece]) -> int:
     return width_of((visible(text, lines=False), part) for text, part in pieces)
 
 
-def numbers(run: RunState, room: int, width: int, unicode: bool) -> list[Row]:
-    """The column of numbers, most important first, in at most `room` lines."""
+def numbers(
+    run: RunState, room: int, width: int, unicode: bool, *, sparks: bool = True
+) -> list[Row]:
+    """The column of numbers, most important first, in at most `room` lines; the small graph of the
+    rate among them only with `sparks`."""
     last, dash = run.last, "–" if unicode else "-"
     loss = fmt.number(run.smooth, 3) if last else dash
     if last and not math.isfinite(last.loss):
@@ -99,7 +108,7 @@ def numbers(run: RunState, room: int, width: int, unicode: bool) -> list[Row]:
     ]
     block_1 += _experts(run, width)
     rate = f"{fmt.count(last.tokens_per_second)}" if last else dash
-    graph = spark(list(run.series.rate[-400:]), max(0, width - 22), unicode)
+    graph = spark(run.series.rate[-400:], max(0, width - 22), unicode) if sparks else ""
     block_2: list[Row] = [("tokens/s", (f"{rate:<8}", "text"), (graph, "raw"))]
     if last and last.mfu is not None:
         block_2.append(("MFU", (fmt.percent(last.mfu), "text")))
@@ -182,7 +191,10 @@ def x_range(run: RunState, zoom: str) -> tuple[float, float]:
     if zoom == "plan":
         return (0.0, float(max(run.max_steps, now)))
     if zoom == "recent":
-        return (max(first, now - max(RECENT_LEAST, now * RECENT_SHARE)), float(now))
+        width = max(RECENT_LEAST, now * RECENT_SHARE)
+        jump = 2.0 ** math.floor(math.log2(width / 8))
+        end = math.ceil(now / jump) * jump
+        return (max(first, math.floor((end - width) / jump) * jump), end)
     end = 20.0
     while end < now:
         end *= 1.25
@@ -191,11 +203,14 @@ def x_range(run: RunState, zoom: str) -> tuple[float, float]:
     return (0.0 if first < end * 0.2 else first, float(math.ceil(end)))
 
 
-def loss_plot(run: RunState, settings: Settings, unicode: bool) -> Plot:
-    """Raw faint, smoothed bright, validation as points, marks on the axis."""
+def loss_plot(
+    run: RunState, settings: Settings, unicode: bool, heights: CalmRange | None = None
+) -> Plot:
+    """Raw faint, smoothed bright, validation as points, marks on the axis. `heights` remembers
+    the chart's range from one call to the next."""
     from bisect import bisect_left
 
-    from tui_lab.widgets.plot import loss_range
+    from tui_lab.widgets.plot import CalmRange
 
     series = run.series
     zoom = settings.zoom if settings.zoom in ZOOMS else ZOOMS[0]
@@ -203,7 +218,8 @@ def loss_plot(run: RunState, settings: Settings, unicode: bool) -> Plot:
     start = bisect_left(series.step, left) if zoom == "recent" else 0
     points = [(step, loss) for step, loss in run.validation if left <= step <= right]
     raw, smooth = series.loss[start:], series.smooth[start:]
-    low, high = loss_range(raw, smooth, [loss for _, loss in points])
+    what = (id(run), zoom, left)
+    low, high = (heights or CalmRange()).of(what, raw, smooth, [loss for _, loss in points])
     if settings.log_scale:
         finite = [value for value in raw if math.isfinite(value) and value > 0]
         low, high = (min([low, *finite]), max([high, *finite])) if finite else (low, high)
@@ -231,28 +247,36 @@ def loss_plot(run: RunState, settings: Settings, unicode: bool) -> Plot:
     )
 
 
+def coarse(plot: Plot) -> Plot:
+    """The plot without its raw curve, most of whose dots are new in every picture."""
+    curves = [curve for curve in plot.curves if curve.part != "raw"]
+    legend = [piece for piece in plot.legend if piece[1] != "raw"]
+    return replace(plot, curves=curves, legend=legend)
+
+
 @functools.lru_cache(maxsize=4)
-def _planned(schedule: ScheduleConfig, lr: float, steps: int) -> tuple[list[int], list[float]]:
+def _planned(schedule: ScheduleConfig, lr: float, steps: int) -> tuple[array, array]:
     from engine.schedule import curve
 
-    return curve(schedule, lr, steps)
+    at, rates = curve(schedule, lr, steps)
+    return array("d", at), array("d", rates)
 
 
 def rate_plot(run: RunState, unicode: bool) -> Plot:
     """The whole plan of the learning rate, what was done of it, and where the run is."""
     if run.config is None or not run.max_steps:
         return Plot(title=((" learning rate", "bright"),))
+    from tui_lab.widgets.plot import highest
+
     steps, rates = _planned(run.config.schedule, run.config.optimizer.lr, run.max_steps)
     scale = run.lr_scale()
-    ahead = [(s, r * scale) for s, r in zip(steps, rates, strict=True) if s >= run.step]
-    done = run.series
-    top = max([*rates, *(rate for _, rate in ahead), *done.lr], default=0.0) or 1.0
+    done, curves, ahead = run.series, [Curve(steps, rates, "raw")], []
+    if scale != 1.0:
+        ahead = [(s, r * scale) for s, r in zip(steps, rates, strict=True) if s >= run.step]
+        curves.append(Curve([s for s, _ in ahead], [r for _, r in ahead], "raw"))
+    top = max([*rates, *(rate for _, rate in ahead), highest(done.lr)]) or 1.0
     return Plot(
-        curves=(
-            Curve(steps, rates, "raw"),
-            Curve([s for s, _ in ahead], [r for _, r in ahead], "raw"),
-            Curve(done.step, done.lr, "smooth"),
-        ),
+        curves=(*curves, Curve(done.step, done.lr, "smooth")),
         marks=[(run.step, "now")],
         x_range=(0.0, float(run.max_steps)),
         y_range=(0.0, top * 1.05),
@@ -262,12 +286,11 @@ def rate_plot(run: RunState, unicode: bool) -> Plot:
     )
 
 
-def norm_plot(run: RunState, unicode: bool) -> Plot:
-    """The gradient's norm, with the limit that it is clipped to said in the heading."""
-    from tui_lab.widgets.plot import loss_range
-
+def norm_plot(run: RunState, unicode: bool, heights: CalmRange) -> Plot:
+    """The gradient's norm, with the limit that it is clipped to said in the heading. `heights`
+    remembers the chart's range from one call to the next."""
     series = run.series
-    _, high = loss_range(series.grad_norm, series.grad_norm)
+    _, high = heights.of(id(run), series.grad_norm, series.grad_norm)
     clip = run.config.optimizer.clip if run.config else 0.0
     return Plot(
         curves=(

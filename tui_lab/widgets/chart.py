@@ -1,20 +1,25 @@
 """A chart of several curves with points and marks. Told numbers; draws cells; repaints changes.
 
-Drawn here instead of by a plotting library: two shades of Braille in one cell grid, about a
-millisecond a frame, and only the lines that changed go to the terminal.
+Drawn here instead of by a plotting library: two shades of Braille in one cell grid, a curve that
+has grown drawn from its old end alone, and only the cells that changed go to the terminal.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from rich.segment import Segment
 from textual.strip import Strip
 
 from engine.text import visible
 from tui_lab.widgets.lines import LineView, Piece, width_of
+
+if TYPE_CHECKING:
+    from tui_lab.widgets.canvas import Canvas
+    from tui_lab.widgets.plot import View
 
 MARKS = {"saved": ("•", "s"), "rate": ("▲", "^"), "alert": ("✕", "!"), "now": ("▲", "^")}
 """What a mark on the x-axis looks like, with and without Unicode."""
@@ -64,6 +69,11 @@ class Chart(LineView):
         super().__init__(id=id)
         self.unicode = unicode
         self.plot = Plot()
+        self._canvas: Canvas | None = None
+        self._drawn_as: tuple[object, ...] = ()  # view, axes and curves that the canvas is for
+        self._marks: tuple[tuple[float, str], ...] = ()
+        self._rows: list[Strip] = []  # of the canvas, with the axis on their left
+        self._below: list[Strip] = []  # the x-axis
 
     def show(self, plot: Plot) -> None:
         self.plot = plot
@@ -88,85 +98,79 @@ class Chart(LineView):
         space = width - used - width_of(legend)
         return self.strip(*left, (" " * max(0, space), ""), *legend)
 
+    def forget(self) -> None:
+        self._drawn_as = ()
+
     def _body(self, width: int, height: int) -> list[Strip]:
         # numpy comes with the first curve: the app's first paint must not wait for it.
         from tui_lab.widgets import plot as dots
 
-        plot = self.plot
-        rows = height - 2
+        plot, rows = self.plot, height - 2
         low, high = plot.y_range
         make = dots.log_ticks if plot.log else dots.ticks
         values = make(low, high, max(2, min(8, rows // 3)))
-        gutter = max((len(plot.y_format(value)) for value in values), default=1) + 1
+        labels = [plot.y_format(value) for value in values]
+        gutter = max((len(label) for label in labels), default=1) + 1
         columns = width - gutter - 1
         if rows < 1 or columns < 4:
             return []
         view = dots.View(*plot.x_range, low, high, columns, rows, plot.log)
-        labels = {int(view.rows(_array([value]), rows)[0]): value for value in values}
-        layers = [(dots.curve_cells(c.x, c.y, view), c.part) for c in plot.curves if len(c.x)]
-        grid = self._grid(layers, view)
-        lines = []
-        for row in range(rows):
-            value = labels.get(row)
-            label = "" if value is None else plot.y_format(value)
-            edge = ("┤" if value is not None else "│") if self.unicode else "|"
-            axis = Segment(f"{label:>{gutter}}{edge}", self.part("axis"))
-            lines.append(Strip([axis, *grid[row]], width))
-        return [*lines, *self._x_axis(view, gutter, columns)]
+        ticks = [
+            (int(view.columns(_array([value]), columns)[0]), plot.x_format(value))
+            for value in dots.ticks(view.x0, view.x1, max(2, columns // 14))
+        ]
+        curves = [curve for curve in plot.curves if len(curve.x)]
+        key = (view, *labels, *ticks, *(curve.part for curve in curves))
+        if anew := key != self._drawn_as:
+            self._drawn_as = key
+            self._canvas = self._new_canvas(view, curves)
+            places = view.rows(_array(values), rows).tolist()
+            named = dict(zip(places, labels, strict=True))
+            self._rows = [Strip([self._axis(named.get(row), gutter)]) for row in range(rows)]
+        assert self._canvas is not None
+        changed = self._canvas.draw([(curve.x, curve.y) for curve in curves], plot.points)
+        for row, cells in self._cells(self._canvas, range(rows) if anew else changed).items():
+            [axis, *_] = self._rows[row]
+            self._rows[row] = Strip([axis, *cells], width)
+        marks = tuple(plot.marks)
+        if anew or marks != self._marks:
+            self._marks = marks
+            self._below = self._x_axis(view, ticks, gutter)
+        return [*self._rows, *self._below]
 
-    def _grid(self, layers, view) -> list[list[Segment]]:
-        """The cells as runs of one style, row by row."""
-        import numpy as np
+    def _new_canvas(self, view: View, curves: Sequence[Curve]) -> Canvas:
+        from tui_lab.widgets.canvas import Canvas
 
-        codes = np.zeros((view.height, view.width), dtype=np.uint32)
-        style = np.zeros((view.height, view.width), dtype=np.int64)
-        names = [""]
-        for cells, part in layers:
-            drawn = cells > 0
-            if not self.unicode:
-                cells = np.full(cells.shape, ord("*" if part == "smooth" else "."), np.uint32)
-            else:
-                cells = cells.astype(np.uint32) + 0x2800
-            codes[drawn], style[drawn] = cells[drawn], len(names)
-            names.append(part)
-        codes[style == 0] = 0x20
-        if self.plot.points:
-            x, y = (_array(side) for side in zip(*self.plot.points, strict=True))
-            column, row = view.columns(x, view.width), view.rows(y, view.height)
-            seen = (column >= 0) & (column < view.width) & np.isfinite(y)
-            codes[row[seen], column[seen]] = ord("◆" if self.unicode else "o")
-            style[row[seen], column[seen]] = len(names)
-            names.append("point")
-        styles = [self.part(name) for name in names]
-        lines = []
-        for row in range(view.height):
-            text = codes[row].astype("<u4").tobytes().decode("utf-32-le")
-            edges = [0, *(np.flatnonzero(np.diff(style[row])) + 1).tolist(), view.width]
-            lines.append(
-                [
-                    Segment(text[start:stop], styles[style[row, start]])
-                    for start, stop in zip(edges, edges[1:], strict=False)
-                ]
-            )
-        return lines
+        if self.unicode:
+            return Canvas(view, "◆")
+        return Canvas(view, "o", ["*" if curve.part == "smooth" else "." for curve in curves])
 
-    def _x_axis(self, view, gutter: int, columns: int) -> list[Strip]:
-        from tui_lab.widgets import plot as dots
+    def _axis(self, label: str | None, gutter: int) -> Segment:
+        edge = ("│" if label is None else "┤") if self.unicode else "|"
+        return Segment(f"{label or '':>{gutter}}{edge}", self.part("axis"))
 
+    def _cells(self, canvas: Canvas, rows: Iterable[int]) -> dict[int, list[Segment]]:
+        """The cells of these rows as runs of one style."""
+        parts = [curve.part for curve in self.plot.curves if len(curve.x)]
+        styles = [self.part(part) for part in ("", *parts, "point")]
+        return {
+            row: [Segment(text, styles[layer]) for text, layer in canvas.runs(row)] for row in rows
+        }
+
+    def _x_axis(self, view: View, ticks: Sequence[tuple[int, str]], gutter: int) -> list[Strip]:
+        columns = view.width
         line = ["─" if self.unicode else "-"] * columns
         parts = ["axis"] * columns
         numbers = [" "] * (columns + gutter + 1)
         free = 0
-        for value in dots.ticks(view.x0, view.x1, max(2, columns // 14)):
-            text = self.plot.x_format(value)
-            at = int(view.columns(_array([value]), columns)[0])
+        for at, text in ticks:
             line[at] = "┴" if self.unicode else "+"
             start = min(max(at + gutter + 1 - len(text) // 2, 0), len(numbers) - len(text))
             if start >= free:
                 numbers[start : start + len(text)] = text
                 free = start + len(text) + 2
         order = list(MARKS)
-        for x, kind in sorted(self.plot.marks, key=lambda mark: order.index(mark[1])):
+        for x, kind in sorted(self._marks, key=lambda mark: order.index(mark[1])):
             at = int(view.columns(_array([x]), columns)[0])
             if 0 <= at < columns:
                 line[at], parts[at] = MARKS[kind][not self.unicode], MARK_PARTS[kind]

@@ -11,7 +11,8 @@ from tui_lab.widgets.lines import LineView
 
 
 class KeyBar(LineView):
-    """Keys of the screen in the table's order, then help and quit; the help screen has the rest."""
+    """Keys of the screen in the table's order, then help and quit. Where there is no room for all,
+    the main ones are there, and help is called `more`: it has the rest."""
 
     DEFAULT_CSS = """
     KeyBar { dock: bottom; height: 1; width: 1fr; background: $panel; color: $text; }
@@ -22,6 +23,7 @@ class KeyBar(LineView):
         self.screen_name = screen_name
         self._hidden: frozenset[str] = frozenset()
         self._renamed: dict[str, str] = {}
+        self._left_out = False
         self._targets: list[tuple[int, int, Key]] = []
 
     def show(self, *, hidden: frozenset[str] = frozenset(), **labels: str) -> None:
@@ -34,12 +36,13 @@ class KeyBar(LineView):
         own = [k for k in keys_of(self.screen_name) if k.footer and k.id not in self._hidden]
         always = [key for key in keys_of("") if key.footer]
         space = width - 1 - sum(self._room(key) for key in always)
-        shown: list[Key] = []
-        for key in own:
-            if self._room(key) > space:
-                break
-            space -= self._room(key)
-            shown.append(key)
+        fitting: set[str] = set()
+        for key in sorted(own, key=lambda key: not key.main):
+            if self._room(key) <= space:
+                space -= self._room(key)
+                fitting.add(key.id)
+        shown = [key for key in own if key.id in fitting]
+        self._left_out = len(shown) < len(own)
         segments, x = [Segment(" ")], 1
         self._targets = []
         for key in [*shown, None, *always]:
@@ -54,6 +57,8 @@ class KeyBar(LineView):
         return [Strip(segments).apply_style(self._background())]
 
     def _label(self, key: Key) -> str:
+        if key.id == "help" and self._left_out:
+            return "more"
         return self._renamed.get(key.id, key.label)
 
     def _room(self, key: Key) -> int:

@@ -1,7 +1,7 @@
-"""A widget made of ready lines, which repaints only the lines that changed.
+"""A widget made of ready lines, which repaints only the cells that changed.
 
 Textual's own `Static` lays its content out anew on each update. Here the widget's size is its
-container's affair, the lines are strips, and an unchanged line costs neither drawing nor bytes on
+container's affair, the lines are strips, and an unchanged cell costs neither drawing nor bytes on
 a slow link.
 """
 
@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from rich.cells import cell_len
+from rich.cells import cell_len, get_character_cell_size
 from rich.segment import Segment
 from rich.style import Style
 from textual.geometry import Region, Size
@@ -70,37 +70,49 @@ class LineView(Widget):
         super().__init__(id=id, classes=classes)
         self._strips: list[Strip] = []
         self._styles: dict[str, Style] = {}
+        self._made: dict[tuple[Piece, ...], Strip] = {}  # the lines of this picture, and
+        self._kept: dict[tuple[Piece, ...], Strip] = {}  # of the one before
         self._drawn_for: tuple[Size, str] | None = None
 
     def build(self, width: int, height: int) -> Iterable[Strip]:
         """The lines from the top; missing ones are blank, surplus ones are left out."""
         raise NotImplementedError
 
+    def forget(self) -> None:
+        """Throw away what a subclass keeps of its picture: size or colours are others now."""
+
     def redraw(self) -> None:
-        """Build the lines and ask for a repaint of those that differ from what is shown."""
-        width, height = self.size
+        """Build the lines and ask for a repaint of what differs from what is shown."""
+        width, height = size = self.size
         if not width or not height:
             return
         before = self._strips
-        self._renew_styles()
+        if before and before[0].cell_length != width:
+            before = []
+        self._renew_styles(size)
         after = self._lines(width, height)
         self._strips = after
-        changed = [
-            Region(0, y, width, 1)
-            for y, strip in enumerate(after)
-            if y >= len(before) or before[y] != strip
-        ]
+        changed = []
+        for y, strip in enumerate(after):
+            if y >= len(before):
+                changed.append(Region(0, y, width, 1))
+            elif before[y] is not strip and before[y] != strip:
+                left, right = difference(before[y], strip)
+                changed.append(Region(left, y, right - left, 1))
         if changed:
             self.refresh(*changed)
 
-    def _renew_styles(self) -> None:
-        key = (self.size, self.app.theme)
+    def _renew_styles(self, size: Size) -> None:
+        key = (size, self.app.theme)
         if self._drawn_for != key:
             self._styles.clear()
+            self._made.clear()
+            self.forget()
             self._drawn_for = key
 
     def _lines(self, width: int, height: int) -> list[Strip]:
         base = self.part("")
+        self._kept, self._made = self._made, {}
         lines = [strip.adjust_cell_length(width, base) for strip in self.build(width, height)]
         blank = Strip([Segment(" " * width, base)], width)
         return lines[:height] + [blank] * (height - len(lines))
@@ -114,7 +126,15 @@ class LineView(Widget):
         return style
 
     def strip(self, *pieces: Piece) -> Strip:
-        """A line of texts (already made visible) and the parts that they are drawn as."""
+        """A line of texts (already made visible) and the parts that they are drawn as; the same
+        object as in the picture before where the pieces are the same."""
+        line = self._kept.get(pieces) or self._made.get(pieces)
+        if line is None:
+            line = self._strip_of(pieces)
+        self._made[pieces] = line
+        return line
+
+    def _strip_of(self, pieces: tuple[Piece, ...]) -> Strip:
         if not getattr(self.app, "unicode", True):
             pieces = tuple((text.translate(PLAIN), name) for text, name in pieces)
         return Strip([Segment(text, self.part(name)) for text, name in pieces if text])
@@ -126,10 +146,49 @@ class LineView(Widget):
         super().notify_style_update()
         self._drawn_for = None
 
+    def ready_lines(self) -> list[Strip]:
+        """The lines as they are to be drawn: see `tui_lab.compositor`."""
+        size = self.size
+        if self._drawn_for != (size, self.app.theme) or len(self._strips) != size.height:
+            self._renew_styles(size)
+            self._strips = self._lines(*size)
+        return self._strips
+
     def render_line(self, y: int) -> Strip:
-        if self._drawn_for != (self.size, self.app.theme) or len(self._strips) != self.size.height:
-            self._renew_styles()
-            self._strips = self._lines(*self.size)
-        if y < len(self._strips):
-            return self._strips[y]
-        return Strip.blank(self.size.width, self.rich_style)
+        lines = self.ready_lines()
+        return lines[y] if y < len(lines) else Strip.blank(self.size.width, self.rich_style)
+
+
+def difference(before: Strip, after: Strip) -> tuple[int, int]:
+    """From which cell to before which one two unequal lines of the same width differ."""
+    old, new = list(before), list(after)
+    left, right = 0, after.cell_length
+    first, last_old, last_new = 0, len(old), len(new)
+    while first < min(last_old, last_new) and old[first] == new[first]:
+        left += cell_len(new[first].text)
+        first += 1
+    while first < min(last_old, last_new) and old[last_old - 1] == new[last_new - 1]:
+        last_old, last_new = last_old - 1, last_new - 1
+        right -= cell_len(new[last_new].text)
+    if first < min(last_old, last_new):
+        left += _alike(old[first], new[first], 1)
+        right -= _alike(old[last_old - 1], new[last_new - 1], -1)
+    return left, right
+
+
+def _alike(one: Segment, other: Segment, step: int) -> int:
+    """Cells that two segments have in common at the front (`step` 1) or at the end (-1)."""
+    if one.style != other.style or not (_is_narrow(one.text) and _is_narrow(other.text)):
+        return 0
+    pairs = zip(one.text[::step], other.text[::step], strict=False)
+    count = 0
+    for mine, theirs in pairs:
+        if mine != theirs:
+            break
+        count += 1
+    return count
+
+
+def _is_narrow(text: str) -> bool:
+    """Whether each character has one cell: no wide one, and none that joins another's."""
+    return text.isascii() or all(get_character_cell_size(character) == 1 for character in text)

@@ -6,14 +6,18 @@ letters, nothing of runs.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from rich.segment import Segment
 from textual.strip import Strip
 
 from tui_lab.widgets.chart import Chart, Curve, Plot
 from tui_lab.widgets.lines import Piece
+
+if TYPE_CHECKING:
+    from tui_lab.widgets.canvas import Canvas
 
 PARTS = ("primary", "warning", "accent", "good", "error", "bright")
 EVERY = 26
@@ -44,14 +48,16 @@ class OverlayPlot(Plot):
 class Overlay(Chart):
     """`show` an OverlayPlot; its `curves` follow from its `lines`."""
 
-    def _grid(self, layers, view) -> list[list[Segment]]:
-        rows = super()._grid(layers, view)
+    def _cells(self, canvas: Canvas, rows: Iterable[int]) -> dict[int, list[Segment]]:
+        # Letters move with the ends of the curves: every row, whichever the curves changed.
+        view = canvas.view
+        drawn = list(super()._cells(canvas, range(view.height)).values())
         if isinstance(self.plot, OverlayPlot):
             for index, line in enumerate(self.plot.lines):
                 if line.letter:
-                    self._points(rows, line, view)
-                    self._letters(rows, line, view, index)
-        return rows
+                    self._points(drawn, line, view)
+                    self._letters(drawn, line, view, index)
+        return dict(enumerate(drawn))
 
     def _letters(self, rows, line: Line, view, index: int) -> None:
         import numpy as np

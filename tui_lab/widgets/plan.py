@@ -31,6 +31,12 @@ class PlanView(LineView):
         self.plan: Plan | None = None
         self.trouble: EngineError | None = None
         self.stale = False
+        self.doing = ""
+
+    def say(self, doing: str) -> None:
+        """What is being done for the plan just now; "" when nothing is."""
+        self.doing = doing
+        self.redraw()
 
     def show(self, plan: Plan | None, trouble: EngineError | None = None) -> None:
         """A new plan, or why there is none; the old one stays, faint, while there is trouble."""
@@ -39,6 +45,8 @@ class PlanView(LineView):
 
     def build(self, width: int, height: int) -> Iterable[Strip]:
         yield self.strip(("plan", "bright"))
+        for line in Content(self.doing).wrap(max(1, width)) if self.doing else ():
+            yield self.strip((line.plain, "accent"))
         if self.trouble is not None:
             yield from self._wrapped(width, "error", self.trouble.title, self.trouble.hint)
             yield Strip([])
@@ -63,8 +71,9 @@ class PlanView(LineView):
         part = {"error": "error", "warning": "warning"}.get(level, "text")
         for line in Content(visible(title)).wrap(max(1, width)):
             yield self.strip((line.plain, part))
-        for line in Content(visible(hint)).wrap(max(1, width)) if hint else ():
-            yield self.strip((line.plain, "muted"))
+        for way in visible(hint).splitlines():
+            for line in Content(way).wrap(max(1, width)):
+                yield self.strip((line.plain, "muted"))
 
 
 def plan_rows(plan: Plan, *, parts: bool) -> Iterable[tuple[str, str, str]]:
@@ -93,6 +102,10 @@ def plan_rows(plan: Plan, *, parts: bool) -> Iterable[tuple[str, str, str]]:
     yield "device", plan.device.kind, plan.device.precision
     if plan.tokens_per_second:
         yield "speed", f"{fmt.count(plan.tokens_per_second)} tokens/s", ""
-        yield "", "", plan.rate_source
-    if plan.seconds is not None:
-        yield "time", f"~{fmt.duration(plan.seconds)}", ""
+        learned = plan.correction
+        source = f"corrected by {learned.time:.2f}, {learned.date}" if learned else plan.rate_source
+        yield "", "", source
+    if plan.whole_seconds is not None:
+        beside = plan.evaluation_seconds or 0.0
+        scored = f"{fmt.duration(beside)} of it scoring" if beside >= 1 else ""
+        yield "time", f"~{fmt.duration(plan.whole_seconds)}", scored

@@ -38,20 +38,29 @@ class View:
         if self.log:
             low, high = math.log(low), math.log(high)
             y = np.log(np.maximum(y, self.y0))
-        share = np.clip((y - low) / ((high - low) or 1.0), 0.0, 1.0)
+        share = np.minimum(np.maximum((y - low) / ((high - low) or 1.0), 0.0), 1.0)
         return ((1.0 - share) * (count - 1) + 0.5).astype(np.int64)
 
 
-def curve_cells(x: Sequence[float], y: Sequence[float], view: View) -> np.ndarray:
-    """Braille bits (uint8, height × width) of the curve through (x, y); x must not decrease."""
+def curve_cells(x: Sequence[float], y: Sequence[float], view: View, start: int = 0) -> np.ndarray:
+    """Braille bits (uint8, height × width) of the curve through (x, y); x must not decrease.
+
+    `start`: only the cell columns from this one on, which is as much less work as there are fewer.
+    """
     n_columns, n_rows = view.width * 2, view.height * 4
     x, y = np.asarray(x, dtype=np.float64), np.asarray(y, dtype=np.float64)
-    seen = slice(*np.searchsorted(x, [view.x0, view.x1 + 1e-9]))
-    x, y = x[seen], y[seen]
-    low, high = _column_ranges(view.columns(x, n_columns), y, n_columns)
+    first, last = np.searchsorted(x, [view.x0, view.x1 + 1e-9])
+    if start:
+        # From the last point before the column on the left of `start`: a line comes from there.
+        edge = view.x0 + (view.x1 - view.x0) * (2 * start - 1.5) / (n_columns - 1)
+        first = max(first, int(np.searchsorted(x, edge)) - 1)
+    x, y = x[first:last], y[first:last]
+    column = view.columns(x, n_columns)
+    skipped = min(int(column[0]), 2 * start) if start and len(x) else 2 * start
+    low, high = _column_ranges(column - skipped, y, n_columns - skipped)
+    low, high = low[2 * start - skipped :], high[2 * start - skipped :]
     drawn = np.isfinite(low)
-    top = view.rows(np.where(drawn, high, 0.0), n_rows)
-    bottom = view.rows(np.where(drawn, low, 0.0), n_rows)
+    top, bottom = view.rows(np.where(drawn, np.array([high, low]), 0.0), n_rows)
     row = np.arange(n_rows)[:, None]
     return pack((row >= top) & (row <= bottom) & drawn)
 
@@ -64,8 +73,8 @@ def _column_ranges(column: np.ndarray, y: np.ndarray, count: int) -> tuple[np.nd
     column, y = column[good], y[good]
     if not len(y):
         return low, high
-    first = np.flatnonzero(np.diff(column, prepend=column[0] - 1))
-    last = np.append(first[1:], len(y)) - 1
+    first = np.concatenate([[0], np.flatnonzero(column[1:] != column[:-1]) + 1])
+    last = np.concatenate([first[1:], [len(y)]]) - 1
     at = column[first]
     low[at], high[at] = np.minimum.reduceat(y, first), np.maximum.reduceat(y, first)
     joined = breaks[first[1:]] == breaks[last[:-1]]
@@ -139,6 +148,33 @@ def loss_range(
         kept = kept[np.isfinite(kept)]
         high = max(float(np.quantile(raw, 0.97)), float(kept.max()) if len(kept) else low)
     return settled(low, high)
+
+
+def highest(values: Sequence[float]) -> float:
+    """The highest value that is a number; 0 where none is above."""
+    return float(np.fmax.reduce(np.asarray(values, dtype=np.float64), initial=0.0))
+
+
+class CalmRange:
+    """`loss_range` of a curve that grows, worked out again for every sixteenth more points: in
+    between, what lies outside is drawn at the edge."""
+
+    def __init__(self) -> None:
+        self._known: tuple[object, ...] = ()
+        self._range = (0.0, 1.0)
+
+    def of(
+        self,
+        what: object,
+        losses: Sequence[float],
+        smooth: Sequence[float],
+        others: Sequence[float] = (),
+    ) -> tuple[float, float]:
+        """The range of these points; `what` names them, another name is another range."""
+        known = (what, int(16 * math.log(len(losses) + 1)), len(others))
+        if known != self._known:
+            self._known, self._range = known, loss_range(losses, smooth, others)
+        return self._range
 
 
 def settled(low: float, high: float) -> tuple[float, float]:

@@ -15,7 +15,12 @@ DOTS |= {"finished": "good", "failed": "error"}
 
 
 def status_pieces(
-    run: RunState | None, ui_share: float, unicode: bool, *, short: bool = False
+    run: RunState | None,
+    ui_share: float,
+    unicode: bool,
+    *,
+    short: bool = False,
+    slow_link: bool = False,
 ) -> list[Piece]:
     """The most important piece first, since a narrow line drops the last ones.
 
@@ -36,5 +41,7 @@ def status_pieces(
             pieces.append(("  attached", "muted"))
             if run.started:
                 pieces.append((f" {run.started.host} {run.started.pid}", "muted"))
+    if slow_link:
+        pieces.append(("   slow link", "warning"))
     pieces.append((f"   UI {ui_share * 100:.1f} %", "muted"))
     return pieces

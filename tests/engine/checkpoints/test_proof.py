@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import random
@@ -19,8 +20,9 @@ from engine.checkpoints import (
     verify,
 )
 from engine.checkpoints.load import load_training, load_weights
+from engine.checkpoints.proof import render_manifest
 from engine.checkpoints.save import save
-from engine.checkpoints.tensors import MAX_HEADER, read_header
+from engine.checkpoints.tensors import MAX_HEADER, read_header, read_json
 from engine.errors import CheckpointError
 from tests.engine.checkpoints.making import checkpoint, flip, meta, tensors, training_tensors
 
@@ -38,6 +40,40 @@ def test_one_flipped_bit_is_found_in_any_file(tmp_path: Path, name: str) -> None
         problems = verify(path)
         assert problems
         assert name in problems[0]
+
+
+@pytest.mark.parametrize("name", FILES[:-1])
+def test_a_checkpoint_of_the_first_format_is_proven_and_loaded(tmp_path: Path, name: str) -> None:
+    """Its files' hashes are SHA-256: as good as ever, and as quick to find a flipped bit."""
+    path = checkpoint(tmp_path, 1)
+    manifest = read_json(path / "manifest.json")
+    assert manifest["format"] == 2
+    assert all("sha256" not in entry for entry in manifest["files"].values())
+    manifest.pop("sha256")
+    manifest["format"] = 1
+    for file, facts in manifest["files"].items():
+        digest = hashlib.sha256((path / file).read_bytes()).hexdigest()
+        manifest["files"][file] = {"bytes": facts["bytes"], "sha256": digest}
+    (path / "manifest.json").write_bytes(render_manifest(manifest))
+    (info,) = list_checkpoints(tmp_path)
+    assert verify(path) == []
+    assert load_weights(info).keys() == tensors().keys() - {"lm_head.weight"}
+    assert load_training(info).tensors
+    flip(path / name, 30)
+    assert name in verify(path)[0]
+
+
+@pytest.mark.parametrize("entry", [{}, {"md5": "0"}, {"xxh3_128": None}, {"sha256": 5}])
+def test_a_file_without_a_known_hash_is_not_proven(tmp_path: Path, entry: dict) -> None:
+    path = checkpoint(tmp_path, 1)
+    manifest = read_json(path / "manifest.json")
+    manifest.pop("sha256")
+    size = manifest["files"]["model.safetensors"]["bytes"]
+    manifest["files"]["model.safetensors"] = {"bytes": size} | entry
+    (path / "manifest.json").write_bytes(render_manifest(manifest))
+    assert "model.safetensors" in verify(path)[0]
+    with pytest.raises(CheckpointError, match=r"model\.safetensors"):
+        load_weights(list_checkpoints(tmp_path)[0])
 
 
 @pytest.mark.parametrize("name", FILES)
@@ -126,8 +162,6 @@ def test_a_checkpoint_belongs_to_its_tokenizer_and_its_corpus(tmp_path: Path) ->
 
 def test_a_manifest_cannot_point_outside(tmp_path: Path) -> None:
     """A name with a separator in the manifest is refused before any file is opened."""
-    from engine.checkpoints.proof import render_manifest
-
     path = checkpoint(tmp_path, 1)
     manifest = json.loads((path / "manifest.json").read_text())
     manifest.pop("sha256")

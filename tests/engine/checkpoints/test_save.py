@@ -23,6 +23,7 @@ from engine.checkpoints.background import BackgroundSaver
 from engine.checkpoints.load import load_meta, load_training, load_weights
 from engine.checkpoints.retention import clean_leftovers
 from engine.checkpoints.save import SaveError, save
+from engine.errors import CheckpointError
 from tests.engine.checkpoints.making import checkpoint, meta, tensors, training_tensors
 
 
@@ -37,6 +38,49 @@ def test_what_is_loaded_is_what_was_saved(tmp_path: Path) -> None:
         assert tensor.dtype == theirs[name].dtype == given[name].dtype
         assert torch.equal(tensor, given[name])
         assert torch.equal(theirs[name], given[name])
+
+
+def test_large_files_come_back_whatever_part_of_them_a_thread_reads(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Parts that end anywhere, reads that yield less than was asked for, and one of nothing."""
+    real = os.preadv
+    monkeypatch.setattr("engine.checkpoints.load.PART", 300_001)
+    monkeypatch.setattr(
+        os, "preadv", lambda fd, views, at: real(fd, [views[0][: 70_000 + at % 7]], at)
+    )
+    weight = torch.randn(1500, 1000)
+    save(tmp_path, {"w": weight, "b": torch.arange(7)}, None, None, meta(1))
+    (info,) = list_checkpoints(tmp_path)
+    assert torch.equal(load_weights(info)["w"], weight)
+    monkeypatch.setattr(os, "preadv", lambda fd, views, at: 0)
+    with pytest.raises(CheckpointError, match="ended while it was read"):
+        load_weights(info)
+
+
+@pytest.mark.parametrize("at", [0, 2 << 20, 5_000_000])
+def test_one_bit_that_the_disk_keeps_wrong_is_found_by_reading_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, at: int
+) -> None:
+    """At the beginning, in the middle and near the end of what is written past the cache."""
+    sync, flipped = os.fsync, []
+
+    def damage(descriptor: int) -> None:
+        sync(descriptor)
+        path = Path(os.readlink(f"/proc/self/fd/{descriptor}"))
+        if path.name == "model.safetensors":
+            with open(path, "r+b") as file:
+                file.seek(at)
+                byte = file.read(1)[0]
+                file.seek(at)
+                file.write(bytes([byte ^ 4]))
+            flipped.append(at)
+
+    monkeypatch.setattr(os, "fsync", damage)
+    with pytest.raises(SaveError, match="does not read back"):
+        save(tmp_path, {"w": torch.zeros(1_300_000)}, None, None, meta(1))
+    assert flipped
+    assert not list(tmp_path.iterdir())
 
 
 def test_training_state_comes_back(tmp_path: Path) -> None:

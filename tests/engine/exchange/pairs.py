@@ -19,6 +19,7 @@ from tests.engine.model.shapes import draw_config, randomised
 PLAIN: dict[str, Any] = {
     "sink_tokens": 0, "logit_softcap": 0.0, "learned_sinks": False, "window": 0,
     "window_layers": "all", "n_expert": 0, "qk_norm": False, "renormalise": True,
+    "qkv_bias": False,
 }  # fmt: skip
 MODERN = PLAIN | {"norm": "rmsnorm", "position": "rope", "mlp": "swiglu", "bias": False}
 
@@ -35,6 +36,9 @@ def draw_member(kind: str, seed: int) -> ModelConfig:
         | {"n_kv_head": 0, "head_dim": 0},
         "llama": MODERN | {"bias": draw.random() < 0.4},
         "mistral": MODERN | {"window": window},
+        "qwen2": MODERN
+        | {"qkv_bias": True}
+        | draw.choice(({}, {"window": window}, {"window": window, "window_layers": "alternate"})),
         "qwen3": MODERN
         | {"qk_norm": True}
         | draw.choice(({}, {"window": window}, {"window": window, "window_layers": "alternate"})),
@@ -48,7 +52,7 @@ def draw_member(kind: str, seed: int) -> ModelConfig:
         | {"learned_sinks": True, "mlp": "swiglu-clamped", "bias": True}
         | draw.choice(({}, {"window": window}, {"window": window, "window_layers": "alternate"})),
     }[kind]
-    if kind == "qwen3" and fixed.get("window_layers") == "alternate":
+    if kind in ("qwen2", "qwen3") and fixed.get("window_layers") == "alternate":
         fixed = fixed | {"n_layer": draw.randint(2, 3)}
     config = draw_config(seed, **fixed)
     if config.head_dim and kind not in ("gpt2", "llama"):

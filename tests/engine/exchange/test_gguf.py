@@ -63,6 +63,7 @@ NETWORKS: dict[str, tuple[int, dict[str, Any]]] = {
     "llama, llama3": (2, LLAMA | SCALED | {"rope_scaling": "llama3"}),
     "llama, yarn": (11, LLAMA | SCALED | {"rope_scaling": "yarn"}),
     "mistral, its window no less than the context": (8, LLAMA | {"window": 160}),
+    "qwen2": (2, LLAMA | {"qkv_bias": True}),
     "qwen3": (2, LLAMA | {"qk_norm": True, "norm_eps": 1e-6}),
     "qwen3, yarn": (5, LLAMA | SCALED | {"qk_norm": True, "rope_scaling": "yarn"}),
     "mixtral": (4, LLAMA | EXPERTS),

@@ -103,6 +103,13 @@ YARN = {"rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 
         of("mistral", sliding_window=5),
         of("mistral", sliding_window=None, num_key_value_heads=2),
         of("mistral", num_attention_heads=5, num_key_value_heads=1),
+        of("llama", rope_scaling=YARN | {"truncate": False}),
+        of("llama", rope_scaling=YARN | {"truncate": None}),
+        of("gpt_oss", rope_parameters=YARN | {"truncate": False, "rope_theta": 150_000.0}),
+        of("qwen2"),
+        of("qwen2", use_sliding_window=True, sliding_window=5, max_window_layers=0),
+        of("qwen2", use_sliding_window=True, sliding_window=5, rms_norm_eps=1e-2,
+           layer_types=["sliding_attention", "full_attention"]),
         of("qwen3", use_sliding_window=True, sliding_window=5, max_window_layers=0),
         of("qwen3", use_sliding_window=True, sliding_window=5, max_window_layers=2),
         of("qwen3", use_sliding_window=True, sliding_window=5,
@@ -173,7 +180,7 @@ REFUSED = [
     ("rope_scaling.factor", of("llama", rope_scaling={"type": "linear"})),
     ("low_freq_factor", of("llama", rope_scaling=LLAMA3 | {"low_freq_factor": 2.0})),
     ("beta_fast", of("llama", rope_scaling=YARN | {"beta_fast": 16})),
-    ("truncate", of("llama", rope_scaling=YARN | {"truncate": False})),
+    ("truncate", of("llama", rope_scaling=YARN | {"truncate": "no"})),
     ("attention_factor", of("llama", rope_scaling=YARN | {"attention_factor": 1.5})),
     ("mscale", of("llama", rope_scaling=YARN | {"mscale": 1.0, "mscale_all_dim": 0.7})),
     ("partial_rotary_factor", of("llama", partial_rotary_factor=0.5)),
@@ -240,7 +247,7 @@ def test_every_field_is_accounted_for() -> None:
     """A field added to the network must not be exported as if it were not there."""
     of_the_shape = {
         "n_layer", "n_embd", "n_hidden", "context_length", "norm_eps", "rope_base", "rope_factor",
-        "rope_original_context", "n_expert_active", "tie_embeddings",
+        "rope_original_context", "rope_truncate", "n_expert_active", "tie_embeddings",
     }  # fmt: skip
     of_training = {"balance_loss", "dropout", "attention"}
     checked = set().union(*(family.needs for family in FAMILIES.values()))
@@ -256,7 +263,8 @@ def test_a_change_of_any_field_is_seen(kind: str) -> None:
     written = hf_config.to_hf(model, family, VOCAB, None, "float32")
     others = {
         "n_kv_head": 1 if model.kv_heads != 1 else 0, "head_dim": model.head_width + 2,
-        "qk_norm": not model.qk_norm, "learned_sinks": not model.learned_sinks,
+        "qk_norm": not model.qk_norm, "qkv_bias": not model.qkv_bias,
+        "learned_sinks": not model.learned_sinks,
         "bias": not model.bias, "window": 3, "rope_base": 77.0, "norm_eps": 1e-3,
         "renormalise": not model.renormalise, "tie_embeddings": not model.tie_embeddings,
         "n_hidden": model.hidden_width + 1, "logit_softcap": 3.0,

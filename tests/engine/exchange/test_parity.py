@@ -153,6 +153,11 @@ def no_qk_norm(model: GPT) -> None:
         block.attn.q_norm = block.attn.k_norm = None
 
 
+def no_qkv_bias(model: GPT) -> None:
+    for block in blocks(model):
+        block.attn.qkv.bias = None
+
+
 def window_off_by_one(model: GPT) -> None:
     model.config = replace(model.config, window=model.config.window + 1)
 
@@ -243,6 +248,7 @@ ERRORS = {
     "gpt2": CLASSIC,
     "llama": MODERN,
     "mistral": [*MODERN, window_off_by_one],
+    "qwen2": [*MODERN, no_qkv_bias, window_off_by_one, window_of_the_other_layers],
     "qwen3": [*MODERN, no_qk_norm, window_off_by_one, window_of_the_other_layers],
     "mixtral": [*MODERN, window_off_by_one, experts_not_renormalised, one_expert_less],
     "qwen3_moe": [

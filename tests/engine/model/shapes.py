@@ -53,6 +53,9 @@ def draw_config(seed: int, **fixed: Any) -> ModelConfig:
         values["rope_base"] = draw.choice((100.0, 10_000.0, 500_000.0))
         values["rope_scaling"] = scaling
         values["rope_factor"] = 1.0 if scaling == "none" else draw.choice((2.0, 4.0))
+        if (values | fixed)["rope_scaling"] == "yarn":
+            values["rope_truncate"] = draw.random() < 0.5
+    values["qkv_bias"] = draw.random() < 0.3 and not (values | fixed)["bias"]
     config = ModelConfig(**(values | fixed))
     check_architecture(config)
     return config

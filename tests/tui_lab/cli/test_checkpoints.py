@@ -244,7 +244,7 @@ def test_differences(lab: Lab, path: Path) -> None:
     checkpoint(other, 100, 3.0)
     rows = call(lab, "checkpoints", "diff", "first@100", "first@200").stdout
     assert "step\t100\t200" in rows
-    assert "weights (sha256)" in rows
+    assert "weights (hash)\txxh3_128 " in rows
     same = call(lab, "checkpoints", "diff", "first@100", "second@100").stdout
     assert same.strip() == "no difference"
 

@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -14,7 +15,10 @@ from typer.testing import CliRunner
 from engine import machine
 from engine.errors import InputError
 from engine.lab import Lab
+from engine.status import own_mark
+from tui_lab import screen_cost
 from tui_lab.cli import app, doctor
+from tui_lab.screen_cost import ScreenCost
 
 
 @pytest.fixture
@@ -80,6 +84,21 @@ def test_a_small_terminal_is_told_the_size_it_lacks(monkeypatch: pytest.MonkeyPa
     check = next(doctor._terminal())
     assert check.state == "warn"
     assert "80" in check.remedy
+
+
+def test_what_the_screen_has_cost_is_told(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("TUI_LAB_CACHE_DIR", str(tmp_path))
+    assert "has not been open" in doctor._screen().found
+    facts = {"time": 1_760_000_000.0, "seconds": 552.0, "bytes": 1_234_567, "share": 0.014}
+    facts |= {"bytes_per_second": 2345.0, "looks_per_second": 4.0, "columns": 120, "lines": 36}
+    mine = ScreenCost(pid=os.getpid(), mark=own_mark(), slow_link=True, **facts)
+    screen_cost.keep(mine)
+    found = doctor._screen().found
+    for part in ("2.3 kB/s", "1.2 MB in 9:12", "1.4% of a core", "120 × 36", "slow link"):
+        assert part in found
+    assert f"process {os.getpid()}" in found
+    screen_cost.keep(replace(mine, mark="another"))
+    assert "ended" in doctor._screen().found
 
 
 def test_init_makes_a_lab_and_leaves_what_is_there(tmp_path: Path) -> None:

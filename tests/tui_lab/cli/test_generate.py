@@ -100,6 +100,22 @@ def test_out_writes_the_whole_text_or_nothing(lab: Lab, tmp_path: Path) -> None:
         run(lab, "tiny", "-p", "the", "--out", str(tmp_path))
 
 
+def test_out_replaces_no_file_unasked(lab: Lab, tmp_path: Path, monkeypatch) -> None:
+    """Neither one that was there nor one that somebody makes meanwhile; as --all and export do."""
+    out = tmp_path / "notes.txt"
+    out.write_text("mine")
+    with pytest.raises(InputError, match="already") as caught:
+        run(lab, "tiny", "-p", "the", "--out", str(out))
+    assert "--overwrite" in caught.value.hint
+    monkeypatch.setattr("tui_lab.cli.generate.check_out", lambda *_: None)
+    with pytest.raises(InputError, match="already"):
+        run(lab, "tiny", "-p", "the", "--out", str(out))
+    assert out.read_text() == "mine"
+    run(lab, "tiny", "-p", "the", "--out", str(out), "--overwrite")
+    assert out.read_text() != "mine"
+    assert [path.name for path in tmp_path.iterdir()] == ["notes.txt"]
+
+
 def test_a_prompt_longer_than_the_context_names_both_numbers(lab: Lab) -> None:
     prompt = "the cat sat on the mat"
     with pytest.raises(InputError, match=f"{len(prompt)} tokens.*{CONTEXT}"):

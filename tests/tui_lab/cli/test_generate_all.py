@@ -21,7 +21,7 @@ from engine.lab import Lab
 from tests.tiny_run import make_tiny_run
 from tui_lab.cli import app
 
-ARGUMENTS = ["--device", "cpu", "--seed", "5", "-n", "9"]
+ARGUMENTS = ["--device", "cpu", "-n", "9"]
 PARAMS = SamplingParams(max_tokens=9, seed=5)
 CPU = torch.device("cpu")
 
@@ -44,7 +44,10 @@ def lab(trained: Lab, tmp_path: Path) -> Lab:
 
 
 def run(lab: Lab, *arguments: str):
-    result = CliRunner().invoke(app, ["--lab", str(lab.root), "generate", *ARGUMENTS, *arguments])
+    """With seed 5, which a beam search has no use for."""
+    seed = () if "--beams" in arguments else ("--seed", "5")
+    command = ["--lab", str(lab.root), "generate", *ARGUMENTS, *seed, *arguments]
+    result = CliRunner().invoke(app, command)
     if result.exception and not isinstance(result.exception, SystemExit):
         raise result.exception
     return result
@@ -194,6 +197,7 @@ def test_eight_bits_reach_one_checkpoint_and_all(trained: Lab) -> None:
         (["tiny@10", "--all", "-p", "a"], "names one"),
         (["tiny", "--all", "-p", "a", "--beams", "2"], "--all and --beams"),
         (["tiny", "--all", "-p", "a", "--count", "2"], "--count 2"),
+        (["tiny", "-p", "a", "--length-penalty", "0"], "--length-penalty does not go with samp"),
         (["tiny", "--all", "-p", "a", "--output", "x.txt"], "suffix"),
         (["tiny", "--prompts-file", "absent.txt"], "absent.txt"),
         (["tiny", "--beams", "999", "-p", "a"], "beams = 999"),
@@ -205,3 +209,15 @@ def test_eight_bits_reach_one_checkpoint_and_all(trained: Lab) -> None:
 def test_what_cannot_be_done_is_one_clear_error(trained: Lab, arguments, words) -> None:
     with pytest.raises(InputError, match=words):
         run(trained, *arguments)
+
+
+@pytest.mark.parametrize(
+    "option",
+    ["--temperature", "--top-k", "--top-p", "--min-p", "--repetition-penalty", "--seed", "--stop",
+     "--alternatives"],
+)  # fmt: skip
+def test_a_search_takes_no_option_that_it_would_ignore(trained: Lab, option: str) -> None:
+    """The default's own value counts as given: what is typed is meant."""
+    value = {"--temperature": "0.8", "--top-p": "1"}.get(option, "1")
+    with pytest.raises(InputError, match=f"{option} does not go with --beams"):
+        run(trained, "tiny", "-p", "a", "--beams", "2", option, value)

@@ -8,16 +8,21 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner, Result
 
+from engine import calibration, peaks
 from engine.config import list_presets, load_preset
-from engine.errors import ConfigError, CorpusError, DeviceError
+from engine.errors import ConfigError, CorpusError, DeviceError, InputError
 from engine.lab import Lab
+from engine.trial import Trial
 from tests.tui_lab.cli.processes import tui_lab
 from tui_lab.cli import app
 
 
 @pytest.fixture
 def lab(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Lab:
+    """A lab on a machine whose rates are known: measuring them takes seconds."""
     monkeypatch.setenv("TUI_LAB_CACHE_DIR", str(tmp_path / "cache"))
+    monkeypatch.setattr(peaks, "remembered_peak", lambda name, precision, threads: 9e11)
+    monkeypatch.setattr(peaks, "remembered_bandwidth", lambda name, threads: 4e10)
     return Lab.init(tmp_path / "lab")
 
 
@@ -73,6 +78,66 @@ def test_a_12_gb_card_holds_the_preset_made_for_it_with_room(lab: Lab) -> None:
     assert config.train.batch_size * config.train.accumulate == 48
 
 
+def test_a_fleet_that_is_not_here(lab: Lab) -> None:
+    text = call(lab, "-c", "llama-1b", "--device", "h100", "--gpus", "64").stdout
+    for words in ("64 GPUs in 8 machines", "GPU-hours", "ZeRO-1", "not here", "a GPU of 80.0 GB"):
+        assert words in text
+    drawn = json.loads(call(lab, "-c", "llama-1b", "--device", "a100-40gb", "--json").stdout)
+    assert drawn["parallel"]["gpus"] == 1
+    assert "data sheet" in drawn["rate_source"]
+
+
+def test_an_unknown_gpu_is_refused_with_those_that_are_known(lab: Lab) -> None:
+    refused = call(lab, "--device", "h10").exception
+    assert isinstance(refused, DeviceError)
+    assert "did you mean 'h100'?" in refused.hint and "rtx-4090" in refused.hint
+
+
+def test_what_does_not_fit_is_told_line_by_line(lab: Lab) -> None:
+    """Each way out on a line of its own, as it is typed."""
+    arguments = ["-c", "medium", "--device", "t4", "--batch-size", "64"]
+    lines = call(lab, *arguments).stdout.splitlines()
+    start = next(i for i, line in enumerate(lines) if line.startswith("error: does not fit"))
+    assert "--batch-size" in lines[start + 1] and lines[start + 1].endswith("GB)")
+
+
+TRIAL = Trial(
+    step_seconds=0.1,
+    low=0.1,
+    high=0.1,
+    tokens_per_second=20_480.0,
+    steps=15,
+    start_seconds=0.2,
+    peak_memory=500_000_000,
+    assembled=400_000_000,
+    device="cpu",
+    precision="bfloat16",
+    threads=2,
+    compiled=False,
+)
+
+
+def test_a_calibration_shows_the_error_and_later_plans_are_put_right(
+    lab: Lab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The measured run itself is tested where it is made; here a known one stands in for it."""
+    monkeypatch.setattr(calibration, "run_trial", lambda *args, **values: TRIAL)
+    arguments = ["--device", "cpu", "--set", "train.compile=off"]
+    found = json.loads(call(lab, *arguments, "--calibrate", "--json").stdout)
+    assert found["step_seconds"] == pytest.approx(0.1)
+    measured = found["calibration"]
+    assert measured["time_error"] == pytest.approx(measured["predicted_step_seconds"] / 0.1 - 1)
+    text = call(lab, *arguments, "--calibrate").stdout
+    assert "20.5 k measured" in text and "500.0 MB measured" in text
+
+    later = call(lab, *arguments).stdout
+    assert "from a calibration of" in later
+    assert "calibration   " not in later
+    assert "forgotten: 1" in call(lab, *arguments, "--forget").stderr
+    assert "from a calibration of" not in call(lab, *arguments).stdout
+    assert "nothing to forget" in call(lab, *arguments, "--forget").stderr
+
+
 def test_nothing_is_written(lab: Lab) -> None:
     call(lab)
     assert [path for path in lab.root.rglob("*") if path.is_file()] == []
@@ -85,6 +150,9 @@ def test_nothing_is_written(lab: Lab) -> None:
         (["--set", "model.n_layer=0"], ConfigError),
         (["--corpus", "nowhere"], CorpusError),
         (["--device", "gpu"], DeviceError),
+        (["--device", "cpu", "--gpus", "2"], DeviceError),
+        (["--device", "h100", "--calibrate"], DeviceError),
+        (["--gpus", "2", "--calibrate"], InputError),
     ],
 )
 def test_bad_input_is_refused(lab: Lab, arguments: list[str], kind: type) -> None:

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import threading
+import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from engine.config import FIELDS
+from engine.correction import Correction, remember
 from engine.planner import CorpusFacts, DeviceFacts
 from tests.tui_lab.fakes import FakeSession
 from tests.tui_lab.pilots import make_app, shown, until
@@ -141,6 +145,73 @@ async def test_letters_go_into_the_field_that_has_the_focus(tmp_path: Path):
         await pilot.press("q", "1", "t")
         assert screen.query_one("#name").value == "q1t"
         assert app.current_mode == "new_run" and app.theme == "dark"
+
+
+async def test_calibrating_puts_the_plan_right(tmp_path: Path, monkeypatch):
+    """Shown while it is measured, said when it is done, and in the plan from then on."""
+    facts = DeviceFacts("cpu", "a processor", "bfloat16", 24 * 10**9, 0, 9e11, "measured here")
+    monkeypatch.setattr("engine.survey.survey_device", lambda config, device=None: facts)
+    monkeypatch.setenv("TUI_LAB_CACHE_DIR", str(tmp_path / "cache"))
+    measured = threading.Event()
+
+    def calibrate(lab, config, *, should_stop):
+        assert measured.wait(5)
+        for compiled in (False, True):
+            remember(facts, compiled, Correction(1.25, 0, "2026-11-25", "this shape"))
+        return SimpleNamespace(time_error=-0.2, memory_error=0.03)
+
+    monkeypatch.setattr("engine.calibration.calibrate", calibrate)
+    app = make_app(tmp_path, FakeSession())
+    async with app.run_test(size=SIZE, notifications=True) as pilot:
+        screen = await opened(app, pilot)
+        await pilot.press("f6")
+        await until(pilot, lambda: "f6 leaves off" in shown(app))
+        measured.set()
+        await until(pilot, lambda: "time -20%, memory +3%" in shown(app))
+        await until(pilot, lambda: "corrected by 1.25, 2026-11-25" in shown(app))
+        assert "f6 leaves off" not in shown(app)
+        assert screen.calibrating is None
+
+
+async def test_calibrating_is_left_off_by_its_key_by_starting_and_by_leaving(
+    tmp_path: Path, monkeypatch
+):
+    """A measured run must neither slow the user's own one nor hold up the app's end."""
+    left_off = []
+
+    def calibrate(lab, config, *, should_stop):
+        while not should_stop():
+            time.sleep(0.01)
+        left_off.append(config)
+
+    monkeypatch.setattr("engine.calibration.calibrate", calibrate)
+    app = make_app(tmp_path, FakeSession())
+    async with app.run_test(size=SIZE) as pilot:
+        screen = await opened(app, pilot)
+        await pilot.press("f6")
+        await until(pilot, lambda: screen.calibrating is not None)
+        await pilot.press("f6")
+        await until(pilot, lambda: len(left_off) == 1 and screen.calibrating is None)
+        await pilot.press("f6", "f5")
+        await until(pilot, lambda: len(left_off) == 2 and app.trainer.active)
+        app.stop_run()
+        await until(pilot, lambda: not app.trainer.active)
+        await pilot.press("6", "f6")
+        await until(pilot, lambda: screen.calibrating is not None)
+    assert len(left_off) == 3
+
+
+async def test_calibrating_is_refused_beside_a_run(tmp_path: Path):
+    app = make_app(tmp_path, FakeSession())
+    async with app.run_test(size=SIZE, notifications=True) as pilot:
+        screen = await opened(app, pilot)
+        field(screen, "train.max_steps").value = "70000"
+        await pilot.press("f5")
+        await until(pilot, lambda: app.run_state is not None and app.run_state.step > 2)
+        await pilot.press("6", "f6")
+        await until(pilot, lambda: "measured too slow" in shown(app))
+        assert screen.calibrating is None
+        app.stop_run()
 
 
 async def test_a_broken_preset_is_told_and_the_form_opens(tmp_path: Path):

@@ -1,28 +1,19 @@
-"""Tokenizers out and in: `AutoTokenizer` gives our ids, and we give those of the folders we read.
-
-The folders to read are trained here, so that nothing is downloaded.
-"""
+"""Tokenizers that are read: we give the ids of the folder, and refuse what is hostile by name."""
 
 from __future__ import annotations
 
 import json
 import pickle
-import re
 import sys
 from pathlib import Path
-from pydoc_data import topics
 from typing import Any
 
 import numpy as np
 import pytest
-import regex
-import tokenizers as hf
-import torch
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
-from tokenizers import decoders, models, normalizers, pre_tokenizers, processors, trainers
+from tokenizers import normalizers, processors
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
-from transformers.convert_slow_tokenizer import bytes_to_unicode
 from typer.testing import CliRunner
 
 from engine.errors import TokenizerError
@@ -30,227 +21,16 @@ from engine.exchange.tokenizer_document import document_of
 from engine.exchange.tokenizers import read_tokenizer, write_tokenizer
 from engine.exchange.vocabulary import TokenType, bpe_vocabulary
 from engine.generation.generate import encode_prompt
-from engine.tokenizers import BpeTokenizer, HfTokenizer, StreamDecoder, Tokenizer, build, load
-from engine.tokenizers.hf_document import LETTERS_END
-from engine.tokenizers.split import SPLITS, Split
+from engine.tokenizers import HfTokenizer, StreamDecoder, Tokenizer, build, load
+from tests.engine.exchange.tokenizer_samples import (
+    HARD,
+    PROSE,
+    QUICK,
+    TEXTS,
+    THEIRS,
+    reference_ids,
+)
 from tui_lab.cli import app
-
-torch.set_num_threads(1)
-
-OURS = ("bytes", "char", "bpe", "gpt2")
-PROSE = "\n\n".join(topics.topics[name] for name in sorted(topics.topics))[:60_000]
-EXTRA = "Zürich, naïve café — 東京 😀 \t\r\n’"
-LLAMA3 = next(pattern for pattern in LETTERS_END if "{1,3}" in pattern)
-HARD = (
-    "",
-    " ",
-    "a\n\n  ",
-    "x   \n\n y\n 12345 it's IT'S 'ſ\n\n",
-    "one <|endoftext|> two </s> three <|tool|>",
-    "  \n \t\r\n\r\nend   ",
-    "Zürich — 東京 😀 e\u0301 \x00\x1c\x85\u2028",
-)
-# Whitespace, digits and specials in runs, among everything that Unicode has.
-TEXTS = st.lists(
-    st.text(max_size=12)
-    | st.sampled_from(
-        ["  ", "\n\n", "\r\n", " the", "don't", "'LL", "123", "<|endoftext|>", "</s>"]
-    ),
-    max_size=8,
-).map("".join)
-# A character that one table of Unicode has and an older one lacks is a letter to one of them only.
-KNOWN = st.characters(exclude_categories=("Cs", "Cn"))
-QUICK = settings(
-    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
-
-
-@pytest.fixture(scope="module")
-def ours() -> dict[str, Tokenizer]:
-    return {kind: build(kind, lambda: [PROSE, EXTRA], 800) for kind in (*OURS, "word")}
-
-
-@pytest.fixture(scope="module")
-def written(
-    ours: dict[str, Tokenizer], tmp_path_factory: pytest.TempPathFactory
-) -> dict[str, tuple[Path, Any]]:
-    """The folder of each kind, with a Llama's config.json beside, and what loads from it."""
-    made = {}
-    for kind in OURS:
-        directory = tmp_path_factory.mktemp(kind)
-        write_tokenizer(ours[kind], directory)
-        facts = {"model_type": "gpt2" if kind == "gpt2" else "llama"}
-        (directory / "config.json").write_text(json.dumps(facts))
-        made[kind] = directory, AutoTokenizer.from_pretrained(directory)
-    return made
-
-
-def byte_level(normalizer: Any = None, pattern: str = "") -> hf.Tokenizer:
-    tokenizer = hf.Tokenizer(models.BPE())
-    tokenizer.normalizer = normalizer
-    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    if pattern:
-        tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
-            [
-                pre_tokenizers.Split(hf.Regex(pattern), "isolated"),
-                pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
-            ]
-        )
-    tokenizer.decoder = decoders.ByteLevel()
-    trainer = trainers.BpeTrainer(
-        vocab_size=700,
-        special_tokens=["<|endoftext|>", "</s>"],
-        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
-        show_progress=False,
-    )
-    tokenizer.train_from_iterator(PROSE.splitlines(keepends=True), trainer)
-    tokenizer.add_tokens([hf.AddedToken("<|tool|>", special=False)])
-    return tokenizer
-
-
-def sentencepiece(legacy: bool) -> hf.Tokenizer:
-    """Llama 2's (`legacy`: the space comes from a normalizer), or Mistral's newer form."""
-    tokenizer = hf.Tokenizer(models.BPE(byte_fallback=True, unk_token="<unk>", fuse_unk=True))
-    spaces = normalizers.Replace(" ", "▁")
-    if legacy:
-        tokenizer.normalizer = normalizers.Sequence([normalizers.Prepend("▁"), spaces])
-    else:
-        tokenizer.pre_tokenizer = pre_tokenizers.Metaspace("▁", "first", split=False)
-    tokenizer.decoder = decoders.Sequence(
-        [
-            decoders.Replace("▁", " "),
-            decoders.ByteFallback(),
-            decoders.Fuse(),
-            decoders.Strip(" ", 1, 0),
-        ]
-    )
-    trainer = trainers.BpeTrainer(
-        vocab_size=700,
-        special_tokens=["<unk>", "<s>", "</s>", *(f"<0x{byte:02X}>" for byte in range(256))],
-        show_progress=False,
-    )
-    tokenizer.train_from_iterator(PROSE.split(" ")[:4000], trainer)
-    document = json.loads(tokenizer.to_str())
-    # As published: the bytes are pieces of the vocabulary, not special tokens.
-    document["added_tokens"] = document["added_tokens"][:3]
-    return hf.Tokenizer.from_str(json.dumps(document))
-
-
-THEIRS = {
-    "gpt2": byte_level,
-    "llama3": lambda: byte_level(pattern=LLAMA3),
-    "qwen": lambda: byte_level(normalizers.NFC(), LLAMA3.replace("{1,3}", "")),
-    "llama2": lambda: sentencepiece(legacy=True),
-    "mistral": lambda: sentencepiece(legacy=False),
-}
-
-
-@pytest.fixture(scope="module")
-def read(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[Tokenizer, Any, Path]]:
-    """What we read of each folder, what AutoTokenizer reads, and the folder."""
-    made = {}
-    for name, train in THEIRS.items():
-        directory = tmp_path_factory.mktemp(name)
-        fast = PreTrainedTokenizerFast(tokenizer_object=train(), eos_token="</s>")
-        fast.save_pretrained(directory)
-        reference = AutoTokenizer.from_pretrained(directory, split_special_tokens=True)
-        made[name] = read_tokenizer(directory), reference, directory
-    return made
-
-
-def reference_ids(reference: Any, text: str) -> list[int]:
-    return reference.encode(text, add_special_tokens=False)
-
-
-# Out -------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("kind", OURS)
-def test_the_written_folder_gives_our_ids_and_text(
-    kind: str, ours: dict[str, Tokenizer], written: dict[str, tuple[Path, Any]]
-) -> None:
-    """Real text, whitespace at both ends, and a special token's name in the text."""
-    tokenizer, loaded = ours[kind], written[kind][1]
-    assert loaded.is_fast
-    assert loaded.eos_token_id == loaded.bos_token_id == tokenizer.eot_id
-    assert len(loaded) == tokenizer.vocab_size
-    for text in (PROSE, *(HARD if kind != "char" else ("", "a\n\n  ", "<|endoftext|>"))):
-        ids = tokenizer.encode(text)
-        assert loaded.encode(text) == ids
-        assert loaded.decode(ids) == text
-    if tokenizer.eot_id is not None:
-        ended = [*tokenizer.encode("end"), tokenizer.eot_id]
-        assert loaded.decode(ended, skip_special_tokens=True) == "end"
-        assert loaded.decode(ended) == "end<|endoftext|>"
-
-
-@pytest.mark.parametrize("kind", ["bytes", "bpe", "gpt2"])
-@given(text=TEXTS)
-@QUICK
-def test_any_text_gives_our_ids(
-    kind: str, ours: dict[str, Tokenizer], written: dict[str, tuple[Path, Any]], text: str
-) -> None:
-    """tiktoken's regular expressions and theirs differ in syntax; they must not in effect."""
-    assert written[kind][1].encode(text) == ours[kind].encode(text)
-
-
-def test_a_character_outside_the_vocabulary_is_refused_by_both(
-    ours: dict[str, Tokenizer], written: dict[str, tuple[Path, Any]]
-) -> None:
-    with pytest.raises(TokenizerError):
-        ours["char"].encode("\u0416")
-    with pytest.raises(Exception, match="UNK"):
-        written["char"][1].encode("\u0416")
-
-
-def test_words_are_refused_with_the_reason(ours: dict[str, Tokenizer], tmp_path: Path) -> None:
-    with pytest.raises(TokenizerError, match="space before <unk>"):
-        write_tokenizer(ours["word"], tmp_path)
-    assert not list(tmp_path.iterdir())
-
-
-@pytest.mark.parametrize("kind", OURS)
-def test_our_own_come_back_as_they_were(
-    kind: str, ours: dict[str, Tokenizer], written: dict[str, tuple[Path, Any]], tmp_path: Path
-) -> None:
-    """Also when transformers has written the folder anew."""
-    directory, loaded = written[kind]
-    assert read_tokenizer(directory).digest == ours[kind].digest
-    loaded.save_pretrained(tmp_path)
-    again = read_tokenizer(tmp_path)
-    assert (again.kind, again.digest) == (kind, ours[kind].digest)
-
-
-@pytest.mark.parametrize("change", ["merge", "pattern", "end", "vocab_size"])
-def test_what_is_nearly_ours_is_not_taken_for_it(
-    change: str, ours: dict[str, Tokenizer], tmp_path: Path
-) -> None:
-    tokenizer = ours["bpe"]
-    write_tokenizer(tokenizer, tmp_path)
-    path = tmp_path / "tokenizer.json"
-    document = json.loads(path.read_text())
-    if change == "merge":
-        merges = document["model"]["merges"]
-        merges[0], merges[1] = merges[1], merges[0]
-    elif change == "pattern":
-        split = document["pre_tokenizer"]["pretokenizers"][0]
-        written = split["pattern"]["Regex"]
-        split["pattern"]["Regex"] = re.sub(r"\|\\p\{N\}[^|]*", r"|\\p{N}{1,3}", written)
-        assert split["pattern"]["Regex"] != written
-    elif change == "end":
-        (tmp_path / "config.json").write_text('{"eos_token_id": 65}')
-    else:
-        (tmp_path / "config.json").write_text('{"vocab_size": 1024}')
-    path.write_text(json.dumps(document))
-    again = read_tokenizer(tmp_path)
-    assert again.kind == "hf"
-    assert again.eot_id == (65 if change == "end" else tokenizer.eot_id)
-    assert again.vocab_size == (1024 if change == "vocab_size" else tokenizer.vocab_size)
-    reference = AutoTokenizer.from_pretrained(tmp_path)
-    assert again.encode(PROSE[:5000]) == reference.encode(PROSE[:5000])
-
-
-# In --------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("name", THEIRS)
@@ -534,52 +314,6 @@ def test_a_changed_file_beside_is_refused(
         load(tmp_path)
 
 
-# Vocabularies ----------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("name", ["bytes", "bpe", "gpt2", "llama3"])
-def test_a_vocabulary_merged_by_hand_gives_the_ids(
-    name: str, ours: dict[str, Tokenizer], read: dict[str, tuple[Tokenizer, Any, Path]]
-) -> None:
-    """What GGUF is told suffices: the merges, by rank, make of each word its tokens."""
-    tokenizer = read[name][0] if name == "llama3" else ours[name]
-    vocabulary = bpe_vocabulary(tokenizer)
-    ranks = {tuple(merge.split(" ")): rank for rank, merge in enumerate(vocabulary.merges)}
-    ids = {
-        token: i
-        for i, token in enumerate(vocabulary.tokens)
-        if vocabulary.types[i] is TokenType.NORMAL
-    }
-    letters = bytes_to_unicode()
-    assert vocabulary.eos_id == tokenizer.eot_id
-    assert vocabulary.types[vocabulary.eos_id] is TokenType.CONTROL
-    for word in ("the", "definitions", "statement", "xyzzy", "Zürich"):
-        parts = [letters[byte] for byte in word.encode()]
-        while len(parts) > 1:
-            pairs = list(zip(parts, parts[1:], strict=False))
-            best = min(pairs, key=lambda pair: ranks.get(pair, len(ranks)))
-            if best not in ranks:
-                break
-            at = pairs.index(best)
-            parts[at : at + 2] = ["".join(best)]
-        assert [ids[part] for part in parts] == tokenizer.encode(word)
-
-
-@pytest.mark.parametrize(("name", "why"), [("char", "token a character"), ("word", "<unk>")])
-def test_no_byte_level_vocabulary_of_characters_or_words(
-    name: str, why: str, ours: dict[str, Tokenizer]
-) -> None:
-    with pytest.raises(TokenizerError, match=why):
-        bpe_vocabulary(ours[name])
-
-
-def test_no_byte_level_vocabulary_of_sentencepiece(
-    read: dict[str, tuple[Tokenizer, Any, Path]],
-) -> None:
-    with pytest.raises(TokenizerError, match="SentencePiece"):
-        bpe_vocabulary(read["llama2"][0])
-
-
 def test_arrays_hold_their_ids_in_the_shards_type(
     read: dict[str, tuple[Tokenizer, Any, Path]],
 ) -> None:
@@ -593,15 +327,3 @@ def test_arrays_hold_their_ids_in_the_shards_type(
 def test_the_kind_of_an_imported_model_is_not_built() -> None:
     with pytest.raises(TokenizerError, match="comes with an imported model"):
         build("hf", lambda: [PROSE], 500)
-
-
-@pytest.mark.parametrize("split", SPLITS.values(), ids=SPLITS.keys())
-@given(text=st.lists(KNOWN | st.sampled_from(["  ", "\n\n", "\r\n", "'LL"])).map("".join))
-@QUICK
-def test_the_pieces_are_ours_whatever_the_merges(split: Split, text: str) -> None:
-    """A rule that differs where a small vocabulary merges nothing would differ elsewhere."""
-    text = f"{text} 1234567 {text}"
-    document = document_of(BpeTokenizer([(104, 105)], split))
-    splitter = hf.Tokenizer.from_str(json.dumps(document)).pre_tokenizer
-    pieces = [text[start:end] for _, (start, end) in splitter.pre_tokenize_str(text)]
-    assert pieces == regex.findall(split.pattern, text)

@@ -1,0 +1,182 @@
+"""A checkpoint of 1.5 GB: what a save in the background costs training, how fast it is loaded.
+
+    python -m benchmarks.checkpoint_io [--saves 10] [--apart 4] [--rounds 3] [--only save load]
+
+Saving: as in `background_save`, for a network of 127 million parameters with its moments; what one
+save costs in all, the copy and the look at every weight included, is what the steps that it touches
+take beyond those around them.
+Loading: `load_weights` and `load_training`, every byte proven by its hash, against reading the same
+files in order into one buffer that is used again, in turn: from the page cache, and from the disk
+after the kernel was told to drop them.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import statistics
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from benchmarks import background_save, quiet
+from benchmarks.ratios import Ratio, of_rounds
+from benchmarks.report import machine_facts, write_result
+from engine.checkpoints import CheckpointInfo, describe
+from engine.checkpoints.load import load_training, load_weights
+from engine.checkpoints.save import save
+from engine.config import Config
+from engine.lab import Lab
+
+SECONDS, SHARE = 0.6, 0.5
+"""Of training that one save may cost; of the plain read's rate that loading must reach."""
+NETWORK = {
+    "data.corpus": "python-docs",
+    "model.n_layer": 18,
+    "model.n_embd": 768,
+    "model.n_head": 12,
+    "model.context_length": 256,
+    "train.batch_size": 2,
+}
+"""1.5 GB with its moments, in float32."""
+TENSORS = 54
+"""Matrices of 768 × 3072 in the checkpoint that is loaded, which has as many numbers."""
+BUFFER = 4 << 20  # bytes that the plain read asks for at once
+
+
+def saving(folder: Path, saves: int, apart: int) -> dict[str, Any]:
+    """What each save cost training, in seconds."""
+    lab = Lab.init(folder / "lab")
+    config = Config().with_values(NETWORK | background_save.SETTINGS)
+    recorder, saved = background_save.record(lab, config, saves, apart)
+    plain = [step.seconds for step in recorder.steps if step.save is None]
+    return {
+        "checkpoint_bytes": max(event.bytes for event in saved),
+        "saves": saves,
+        "seconds_a_save": recorder.costs(),
+        "seconds_held": recorder.held[background_save.WARM_UP :],
+        "seconds_written": [event.seconds for event in saved][background_save.WARM_UP :],
+        "median_step_seconds": statistics.median(plain),
+    }
+
+
+def loading(folder: Path, rounds: int) -> dict[str, Any]:
+    """Seconds of a plain read and of loading, in turn, from the cache and from the disk."""
+    info = _checkpoint(folder)
+    found: dict[str, Any] = {"bytes": info.bytes, "discarded": 0}
+    for place in ("page cache", "disk"):
+        kept: list[tuple[float, float]] = []
+        noisy: list[tuple[float, float]] = []
+        for number in range(rounds + 1):
+            sides = [_read_plainly, _load] if number % 2 else [_load, _read_plainly]
+            seconds: dict[Callable[[CheckpointInfo], None], float] = {}
+            with quiet.Watch() as watch:
+                for side in sides:
+                    if place == "disk":
+                        _drop(info)
+                    began = time.perf_counter()
+                    side(info)
+                    seconds[side] = time.perf_counter() - began
+            if not number:  # brings the files into the cache, and finds memory
+                continue
+            pair = seconds[_read_plainly], seconds[_load]
+            (kept if watch.others <= quiet.LIMIT else noisy).append(pair)
+            plain, ours = (info.bytes / one / 1e9 for one in pair)
+            print(
+                f"    {place}: loaded at {ours:.2f} GB/s, read at {plain:.2f}; others took "
+                f"{watch.others:.0%}",
+                flush=True,
+            )
+        found[place] = kept or noisy
+        found["discarded"] += len(noisy) if kept else 0
+    return found
+
+
+def _checkpoint(folder: Path) -> CheckpointInfo:
+    """As large as that of `saving`, of random numbers."""
+    torch.manual_seed(0)
+    shapes = [(768, 3072)] * TENSORS
+    model = {f"blocks.{i}.weight": torch.randn(shape) for i, shape in enumerate(shapes)}
+    moments = {
+        f"optimizer.{kind}.blocks.{i}.weight": torch.randn(shape)
+        for kind in ("exp_avg", "exp_avg_sq")
+        for i, shape in enumerate(shapes)
+    }
+    run = folder / "run"
+    run.mkdir()
+    saved = save(run, model, moments, {"progress": {}}, {"step": 1, "tokens": 1})
+    return describe(saved.path)
+
+
+def _load(info: CheckpointInfo) -> None:
+    weights, training = load_weights(info), load_training(info)
+    assert len(training.tensors) == 2 * len(weights)
+
+
+def _read_plainly(info: CheckpointInfo) -> None:
+    buffer = bytearray(BUFFER)
+    for path in sorted(info.path.iterdir()):
+        with open(path, "rb", buffering=0) as file:
+            while file.readinto(buffer):
+                pass
+
+
+def _drop(info: CheckpointInfo) -> None:
+    """Let the kernel forget the files: what is clean is gone from the cache at once."""
+    for path in info.path.iterdir():
+        with open(path, "rb") as file:
+            os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+
+
+def measure(options: argparse.Namespace) -> dict[str, Any]:
+    """Both, with `ratios` against their targets."""
+    found: dict[str, Any] = {}
+    ratios: list[Ratio] = []
+    with tempfile.TemporaryDirectory(dir=options.folder) as name:
+        if "load" in options.only:
+            loaded = found["loading"] = loading(Path(name), options.rounds)
+            ratios += [
+                of_rounds(
+                    "Loading",
+                    f"1.5 GB from the {place}, as a share of the rate of a plain read",
+                    [plain / ours for plain, ours in loaded[place]],
+                    SHARE,
+                )
+                for place in ("page cache", "disk")
+            ]
+        if "save" in options.only:
+            saved = found["saving"] = saving(Path(name), options.saves, options.apart)
+            costs = saved["seconds_a_save"]
+            ratios.append(
+                of_rounds(
+                    "Saving",
+                    f"{saved['checkpoint_bytes'] / 1e9:.1f} GB in the background, in seconds of "
+                    "training",
+                    costs,
+                    SECONDS,
+                    at_least=False,
+                    discarded=options.saves - len(costs),
+                )
+            )
+    return found | {"ratios": [ratio.to_dict() for ratio in ratios]}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--saves", type=int, default=10)
+    parser.add_argument("--apart", type=int, default=4, help="steps from one save to the next")
+    parser.add_argument("--rounds", type=int, default=3, help="of loading, from each place")
+    parser.add_argument("--only", nargs="+", choices=("load", "save"), default=("load", "save"))
+    parser.add_argument("--folder", type=Path, help="on the disk that is to be measured")
+    result = machine_facts() | measure(parser.parse_args())
+    for ratio in result["ratios"]:
+        print(f"  {Ratio(**{key: ratio[key] for key in ratio if key != 'met'})}")
+    write_result("checkpoint-io", result)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,168 @@
+"""Configurations measured one by one, each in a process of its own, and what the plan said of them.
+
+Where several benchmarks share a machine, `--lock FILE` keeps the others (who take the same lock)
+away while steps are timed; a window in which somebody else computed all the same is measured again.
+"""
+
+from __future__ import annotations
+
+import argparse
+import fcntl
+import sys
+import tempfile
+from collections.abc import Iterator
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from benchmarks.quiet import LIMIT, Watch
+from engine import events, survey
+from engine.config import Config
+from engine.planner import CorpusFacts, DeviceFacts, plan
+from engine.trial import WARM, Stopwatch, main, run_trial
+
+MODERN = {
+    "model.norm": "rmsnorm",
+    "model.position": "rope",
+    "model.mlp": "swiglu",
+    "model.bias": False,
+}
+ATTEMPTS = 3
+SECONDS = 2.0
+"""The least that is timed of a configuration."""
+
+
+def shape(size: str, context: int, batch: int, vocabulary: int, **fields: Any) -> dict[str, Any]:
+    """One configuration to measure. `size`: width×layers×heads. `fields`: section__field=value;
+    `modern=True`: RMSNorm, RoPE, SwiGLU, no biases."""
+    width, layers, heads = (int(number) for number in size.split("×"))
+    name = f"{size}, {context}×{batch}, {vocabulary}"
+    values: dict[str, Any] = {
+        "model.n_embd": width,
+        "model.n_layer": layers,
+        "model.n_head": heads,
+        "model.context_length": context,
+        "train.batch_size": batch,
+    }
+    if fields.pop("modern", False):
+        name += " modern"
+        values |= MODERN
+    for key, value in fields.items():
+        name += f" {key.rpartition('__')[2]}={value}"
+        values[key.replace("__", ".")] = value
+    return {"name": name, "vocabulary": vocabulary, "values": values}
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """What both benchmarks of plans take."""
+    parser.add_argument("--lock", default="", help="a file to lock while steps are timed")
+    parser.add_argument("--only", default="", help="only the configurations whose name has this")
+    parser.add_argument(
+        "--mode", choices=("eager", "compiled", "both"), default="both", help="of the steps"
+    )
+
+
+def chosen(
+    options: argparse.Namespace, shapes: list[dict[str, Any]]
+) -> Iterator[tuple[dict[str, Any], bool]]:
+    """(configuration, compiled) of all that the options leave."""
+    modes = {"eager": (False,), "compiled": (True,), "both": (False, True)}[options.mode]
+    for compiled in modes:
+        for about in shapes:
+            if options.only in about["name"]:
+                yield about, compiled
+
+
+def configuration(about: dict[str, Any], compiled: bool) -> Config:
+    values = {
+        "train.max_steps": 100,
+        "train.device": "cpu",
+        "train.compile": "on" if compiled else "off",
+        "save.policy": "none",
+    }
+    return Config().with_values(values | about["values"])
+
+
+def facts(config: Config) -> DeviceFacts:
+    """This machine, measured."""
+    found = survey.survey_device(config)
+    if survey.measure_device(found):
+        found = survey.survey_device(config)
+    return found
+
+
+def predicted(about: dict[str, Any], compiled: bool) -> dict[str, Any]:
+    """What the plan says, with nothing learnt from calibrations."""
+    config, size = configuration(about, compiled), about["vocabulary"]
+    corpus = CorpusFacts(size, True, 10**7, 10**6, exact=True, available=True)
+    drawn = plan(config, corpus, facts(config))
+    assert drawn.step_seconds is not None
+    return {"step_seconds": drawn.step_seconds, "memory": drawn.memory.to_dict()}
+
+
+def measure(about: dict[str, Any], compiled: bool, lock: str) -> dict[str, Any]:
+    """One configuration: prediction and measurement, ready for JSON."""
+    said = predicted(about, compiled)
+    config = configuration(about, compiled)
+    steps = WARM + min(60, max(12, round(SECONDS / said["step_seconds"])))
+    with tempfile.NamedTemporaryFile("r") as told:
+        python = (sys.executable, "-m", "benchmarks.trials", lock or "-", told.name)
+        for _ in range(ATTEMPTS):
+            trial = run_trial(
+                config, about["vocabulary"], compiled=compiled, steps=steps, python=python
+            )
+            assert trial is not None
+            others = float(Path(told.name).read_text())
+            if others <= LIMIT:
+                break
+    result = about | {
+        "compiled": compiled,
+        "predicted": said,
+        "measured": asdict(trial),
+        "others": others,
+        "time_error": said["step_seconds"] / trial.step_seconds - 1,
+        "memory_error": said["memory"]["total"] / trial.peak_memory - 1,
+    }
+    print(
+        f"{about['name']:<34}{'compiled' if compiled else 'eager':<9}"
+        f"{trial.step_seconds * 1e3:8.1f} ms {result['time_error']:+7.1%}"
+        f"{trial.peak_memory / 1e6:9.0f} MB {result['memory_error']:+7.1%}"
+        f"   others {others:.1%}",
+        flush=True,
+    )
+    return result
+
+
+# In the process of the run ---------------------------------------------------------------------
+
+
+class Alone(Stopwatch):
+    """A stopwatch that has the machine to itself, and says what others took of it all the same."""
+
+    def __init__(self, lock: str) -> None:
+        super().__init__()
+        self.others = 0.0
+        self._lock = None if lock == "-" else open(lock, "a")  # noqa: SIM115
+        self._watch = Watch()
+        self._heard = 0
+
+    def __call__(self, event: events.Event) -> None:
+        super().__call__(event)
+        if isinstance(event, events.StepDone):
+            self._heard += 1
+            if self._heard == WARM - 1:  # one more, so that caches are warm after the wait
+                if self._lock is not None:
+                    fcntl.flock(self._lock, fcntl.LOCK_EX)
+                self._watch.__enter__()
+        elif isinstance(event, events.Finished):
+            self._watch.__exit__(None, None, None)
+            self.others = self._watch.others
+            if self._lock is not None:
+                self._lock.close()
+
+
+if __name__ == "__main__":
+    lock, told, folder = sys.argv[1:]
+    stopwatch = Alone(lock)
+    main(Path(folder), stopwatch)
+    Path(told).write_text(str(stopwatch.others))

@@ -1,0 +1,154 @@
+"""Textual's compositor, made to send only the cells that were said to have changed.
+
+Textual's own renders every widget near a change, and sends each changed line from where its widget
+begins, with all colours before and a reset behind every run of text. Here the cells that changed
+are rendered alone, and colours are sent when they change. Full paints and everything about layout
+are Textual's. Knows nothing of what is drawn.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+
+from rich.cells import cell_len
+from rich.color import ColorSystem
+from rich.console import Console
+from rich.segment import Segment
+from rich.style import Style
+from textual._compositor import Compositor, CompositorUpdate
+from textual.geometry import Region
+from textual.screen import Screen
+from textual.strip import Strip
+from textual.widget import Widget
+
+Piece = tuple[int, int, int, list[Segment]]
+"""On which line and from where to where (not included) something stands, and what."""
+
+
+class CellsUpdate(CompositorUpdate):
+    """Pieces of lines, from the top to the bottom and from left to right."""
+
+    def __init__(self, pieces: list[Piece]) -> None:
+        self.pieces = pieces
+
+    def render_segments(self, console: Console) -> str:
+        system = console._color_system or ColorSystem.TRUECOLOR
+        written: list[str] = []
+        now, place = "", (-1, -1)  # the style that is on, and where the cursor stands
+        for y, start, stop, segments in self.pieces:
+            if place != (y, start):
+                written.append(f"\x1b[{y + 1};{start + 1}H")
+            for text, style, _ in segments:
+                told = _told(style, system)
+                if told != now:
+                    # From a clean slate: the style before may have been bold, this one is not.
+                    written.append(f"\x1b[0;{told}m" if told else "\x1b[0m")
+                    now = told
+                if style is not None and style._link:
+                    text = f"\x1b]8;id={style._link_id};{style._link}\x1b\\{text}\x1b]8;;\x1b\\"
+                written.append(text)
+            place = (y, stop)
+        if now:
+            written.append("\x1b[0m")
+        return "".join(written)
+
+
+def _told(style: Style | None, system: ColorSystem) -> str:
+    """The numbers that switch a style on; none for no style."""
+    if style is None:
+        return ""
+    # Textual keeps them with the style, for the one colour system that an app has.
+    return style._ansi if style._ansi is not None else Strip.render_ansi(style, system)
+
+
+class SparseCompositor(Compositor):
+    """Stands in for a screen's own compositor: `sparse(screen)`.
+
+    A widget that has `ready_lines()` promises that these are the finished lines of its content box
+    (no opacity, tint, hatch, links or selection): changes inside of that box go past Textual's
+    styling, which would cost more than all the rest.
+    """
+
+    def render_partial_update(self) -> CellsUpdate | None:  # type: ignore[override]
+        regions, screen = self._dirty_regions, self.size.region
+        spans = list(self._regions_to_spans([region.intersection(screen) for region in regions]))
+        regions.clear()
+        boxes: dict[Widget, _Box] = {}
+        pieces = [piece for span in spans for piece in self._pieces(*span, boxes)]
+        return CellsUpdate(pieces) if pieces else None
+
+    def _pieces(self, y: int, left: int, right: int, boxes: dict[Widget, _Box]) -> list[Piece]:
+        """What stands on line `y` from `left` to before `right`: of each cell, the topmost."""
+        gaps: list[tuple[int, int]] = [(left, right)]
+        found: list[Piece] = []
+        for widget, (x, _, width, _), region in self.layers_visible[y]:
+            covered = [(max(a, x), min(b, x + width)) for a, b in gaps if a < x + width and b > x]
+            if not covered:
+                continue
+            box = boxes.get(widget)
+            if box is None:
+                box = boxes[widget] = _Box(widget, region)
+            found += [(y, start, stop, box.cells(y, start, stop)) for start, stop in covered]
+            gaps = list(_without(gaps, x, x + width))
+            if not gaps:
+                break
+        return sorted(found, key=lambda piece: piece[1])
+
+
+class _Box:
+    """A widget at its place on the screen, for the time of one update."""
+
+    def __init__(self, widget: Widget, region: Region) -> None:
+        self._widget, self._region = widget, region
+        ready: Callable[[], list[Strip]] | None = getattr(widget, "ready_lines", None)
+        self._lines: list[Strip] = []
+        if ready is not None:
+            self._lines = ready()
+            self._content = region.shrink(widget.styles.gutter)
+            self._background = widget.background_colors[1]
+            self._filters = widget.get_line_filters()
+
+    def cells(self, y: int, start: int, stop: int) -> list[Segment]:
+        """What the widget draws on line `y` of the screen from `start` to before `stop`."""
+        if self._lines:
+            x, top, width, _ = self._content
+            if 0 <= y - top < len(self._lines) and x <= start and stop <= x + width:
+                segments = cropped(self._lines[y - top], start - x, stop - x)
+                for line_filter in self._filters:
+                    segments = line_filter.apply(segments, self._background)
+                return segments
+        region = self._region
+        [line] = self._widget.render_lines(Region(0, y - region.y, region.width, 1))
+        return list(line.crop(start - region.x, stop - region.x))
+
+
+def cropped(line: Iterable[Segment], start: int, stop: int) -> list[Segment]:
+    """The cells of a line from `start` to before `stop`."""
+    found, left = [], 0
+    for segment in line:
+        right = left + cell_len(segment.text)
+        if right > start:
+            if left < start:
+                segment = segment.split_cells(start - left)[1]
+                left = start
+            if right > stop:
+                segment = segment.split_cells(stop - left)[0]
+            found.append(segment)
+        left = right
+        if right >= stop:
+            break
+    return found
+
+
+def _without(gaps: Iterable[tuple[int, int]], start: int, stop: int) -> Iterable[tuple[int, int]]:
+    """What is left of the intervals outside of `start` to before `stop`."""
+    for left, right in gaps:
+        if left < min(right, start):
+            yield left, min(right, start)
+        if max(left, stop) < right:
+            yield max(left, stop), right
+
+
+def sparse(screen: Screen) -> None:
+    """Have `screen` (which nothing was drawn on yet) send changed cells only."""
+    screen._compositor = SparseCompositor()
