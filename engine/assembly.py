@@ -18,7 +18,8 @@ from engine.config import Config
 from engine.data import Batches
 from engine.device import memory, needs_scaler
 from engine.feed import Feed
-from engine.footprint import training_memory
+from engine.fitting import Needs
+from engine.footprint import recomputes, training_memory
 from engine.guard import build_guard
 from engine.keeper import FRESH, Keeper
 from engine.meter import Meter
@@ -27,7 +28,7 @@ from engine.model.float8 import to_float8
 from engine.objectives import Loss, Pretrain
 from engine.optim import Optimizer
 from engine.parts import Parts
-from engine.planner import ROOM, count_steps
+from engine.planner import count_steps, with_recompute
 from engine.progress import Progress
 from engine.runs import RunFolder
 from engine.trainer import Trainer
@@ -54,9 +55,8 @@ def assemble(
     model = GPT(config.model, vocab_size).to(device)
     if config.train.float8:
         to_float8(model.blocks)
-    model.recompute = config.train.recompute == "on" or (
-        config.train.recompute == "auto" and not _fits(config, vocab_size, machine)
-    )
+    decided = with_recompute(config, _needs(vocab_size, machine), memory(device).total)
+    model.recompute = recomputes(decided)
     optimizer = Optimizer(model, config.model, config.optimizer, str(machine.precision))
     scaler = torch.amp.GradScaler(device.type) if needs_scaler(machine.precision) else None
     guard = build_guard(
@@ -137,7 +137,7 @@ def assemble(
     return Trainer(folder.name, parts, emit, inbox, progress)
 
 
-def _fits(config: Config, vocab_size: int, machine: Machine) -> bool:
-    """Whether the plan finds room for every activation."""
-    needed = training_memory(config, vocab_size, str(machine.precision), machine.device.type)
-    return needed.total <= ROOM * memory(machine.device).total
+def _needs(vocab_size: int, machine: Machine) -> Needs:
+    """How many bytes a configuration takes on the machine, eager: which takes the most."""
+    kind, precision = machine.device.type, str(machine.precision)
+    return lambda config: training_memory(config, vocab_size, precision, kind).total

@@ -16,7 +16,7 @@ from contextlib import AbstractContextManager, ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from engine import __version__, atomic, control, events, tokenizers
+from engine import __version__, atomic, collector, control, events, tokenizers
 from engine.checkpoints import CheckpointInfo, check_belongs, check_name
 from engine.config import Config, to_toml
 from engine.corpora import find_corpus, get_tokenizer, prepare
@@ -306,6 +306,7 @@ def _train_in(
     tell.all += [writer, spool]
     spool.start(writer.beat)
     info = resumed.info if resumed else None
+    tell.stack.enter_context(collector.at_rest())
     trainer = assemble(folder, config, material, machine, tell, inbox, info)
     tell(_started(folder, config, material, machine, trainer, resumed is not None))
     if resumed:

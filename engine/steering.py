@@ -6,6 +6,7 @@ it is saved then. Knows the trainer that carries them out, and nothing of where 
 
 from __future__ import annotations
 
+import time
 from typing import TYPE_CHECKING
 
 from engine import control, events
@@ -96,6 +97,7 @@ class Steering:
         self.steps_granted = 0
         self.trainer.parts.guard.forgive()
         if self.paused:
+            self.trainer.moved = time.monotonic()  # before anyone asks why nothing has moved
             self.paused = False
             self.trainer.emit(events.Resumed(step=self.trainer.progress.step))
 

@@ -13,7 +13,7 @@ import time
 import torch
 from torch import Tensor
 
-from engine import collector, control, events
+from engine import control, events
 from engine.errors import EngineError
 from engine.evaluation import evaluate
 from engine.events import Emit
@@ -60,8 +60,7 @@ class Trainer:
         self.say_phase("compiling" if self.parts.keeper.compiled else "training")
         while True:
             try:
-                with collector.at_rest():
-                    self.loop()
+                self.loop()
                 return self.finish()
             except FeedStopped:
                 self.step_back()

@@ -103,7 +103,6 @@ def _tokens(
         device=generator.device,
         alternatives=alternatives,
         crop=crop,
-        steps=generator.steps,
     )
 
 
@@ -149,7 +148,6 @@ def search(
             settings,
             device=generator.device,
             crop=crop,
-            steps=generator.steps,
         )
         seconds = time.perf_counter() - started
         if stats:
