@@ -165,7 +165,7 @@ class Steps:
     def _compile(self, recipe: Recipe, package: Path) -> None:
         """Raises EngineError with the compiler's own last words."""
         command = [sys.executable, "-P", "-m", "engine.generation.compiling"]
-        child = self._child = subprocess.Popen(
+        with subprocess.Popen(
             command,
             stdin=subprocess.PIPE,
             stdout=subprocess.DEVNULL,
@@ -173,16 +173,17 @@ class Steps:
             text=True,
             errors="replace",
             start_new_session=True,  # ctrl-c is for the text; compilers end with their chief
-        )
-        assert child.stdin is not None and child.stderr is not None
-        if self._given_up:
-            self.close()
-        asked = {"recipe": asdict(recipe), "path": str(package)}
-        with suppress(OSError):  # it has ended already: its last words say why
-            child.stdin.write(json.dumps(asked) + "\n")
-            child.stdin.flush()
-        words = child.stderr.read().strip().splitlines()
-        if child.wait() or not package.exists():
+        ) as child:
+            assert child.stdin is not None and child.stderr is not None
+            self._child = child
+            if self._given_up:
+                self.close()
+            asked = {"recipe": asdict(recipe), "path": str(package)}
+            with suppress(OSError, ValueError):  # it has ended, or is to end
+                child.stdin.write(json.dumps(asked) + "\n")
+                child.stdin.flush()
+            words = child.stderr.read().strip().splitlines()
+        if child.returncode or not package.exists():
             raise EngineError(words[-1] if words else f"the compiler ended by {child.returncode}")
         _prune(package.parent)
 

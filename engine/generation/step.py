@@ -67,7 +67,7 @@ def is_possible(model: nn.Module) -> bool:
 
 def weights_of(model: GPT) -> list[Tensor]:
     """The weights that `Step.forward` takes, a tied one once; the model's own, no copies."""
-    return [parameter.detach() for parameter in model.parameters()]
+    return list(model.state_dict().values())
 
 
 def inputs_of(tokens_B1: Tensor, cache: KVCache, counted: Tensor) -> list[Tensor]:
@@ -101,7 +101,7 @@ class Step(nn.Module):
         with torch.device("meta"):
             network = GPT(model.config, model.vocab_size).eval()
         _rewrite(network)
-        self._names = [name for name, _ in network.named_parameters()]
+        self._names = list(network.state_dict())
         self._network = (network,)  # no submodule: its parameters are none of ours
 
     def forward(
