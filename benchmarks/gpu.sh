@@ -62,8 +62,7 @@ part 100 correctness "$python" -m pytest tests/engine/test_gpu.py -m gpu -q -p n
 measure 60 machine
 measure 170 training
 measure 150 presets
-measure 60 generation
-measure 120 drawing
+measure 170 drawing
 [[ " $only " == *" quality "* ]] && measure 460 quality
 echo "results are in $out"
 exit $failed

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import statistics
 import subprocess
 import sys
 import tempfile
@@ -126,7 +127,15 @@ def of_drawing(result: dict[str, Any]) -> list[dict[str, Any]]:
         rounds=quiet or result["pairs"],
         discarded=result["pairs"] - quiet if quiet else 0,
     )
-    return [ratio.to_dict()]
+    sent = Ratio(
+        "The screen",
+        "bytes a second to a terminal of 120×36 while training",
+        statistics.median(result["bytes_per_second"]),
+        result["bytes_limit"],
+        at_least=False,
+        rounds=len(result["bytes_per_second"]),
+    )
+    return [ratio.to_dict(), sent.to_dict()]
 
 
 def of_paint(result: dict[str, Any]) -> list[dict[str, Any]]:
@@ -168,7 +177,11 @@ PARTS: dict[str, Part] = {
     "quality": quality,
     "generation": Outside("generation", "generation", ("--write",), ("--quick",), True),
     "drawing": Outside(
-        "ui_cost", "ui-cost", quick=("--pairs", "1", "--steps", "60"), read=of_drawing
+        "ui_cost",
+        "ui-cost",
+        quick=("--pairs", "1", "--steps", "60"),
+        gpu=("--preset", "medium", "--pairs", "1", "--steps", "150"),
+        read=of_drawing,
     ),
     "paint": Outside("first_paint", "first-paint", quick=("--pairs", "2"), read=of_paint),
     "keys": Outside("key_latency", "key-latency", quick=("--presses", "12"), read=of_keys),

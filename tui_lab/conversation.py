@@ -17,6 +17,7 @@ from engine.errors import EngineError, InputError
 from engine.events import Event, SampleDone, TokenGenerated
 from engine.events import now as time_now
 from tui_lab.generation_thread import (
+    Compiling,
     Ended,
     GenerationThread,
     Loaded,
@@ -49,6 +50,7 @@ class News:
     ended: list[Generation] = field(default_factory=list)
     scored: list[Generation] = field(default_factory=list)
     errors: list[EngineError] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
 
 
 class Conversation:
@@ -66,11 +68,15 @@ class Conversation:
         self._clock = clock
         self._live: deque[Report] = deque()
         self._loading_since: float | None = None
+        self.speed = ""
+        """What becomes of compiling the model that is talked to, in words."""
+        self._compiling = 0
 
     @property
     def idle(self) -> bool:
         """Whether nothing can come until something is asked for."""
-        return self.current is None and not self._thread.busy and not self._thread.out
+        busy = self._thread.busy or self._thread.out or self._compiling
+        return self.current is None and not busy
 
     def load(self, reference: str) -> None:
         """Have a checkpoint ready before the first prompt."""
@@ -89,6 +95,8 @@ class Conversation:
         if not self._waiting:
             return
         self.current = generation = self._waiting.popleft()
+        if not self._compiling:
+            self.speed = ""
         generation.asked = self._clock()
         if generation.reference is not None:
             self._thread.generate(
@@ -164,6 +172,8 @@ class Conversation:
             self._loading_since = None
             if self.current is None or self.current.reference != report.reference:
                 news.errors.append(report.error)  # else it ends the generation, and is told there
+        elif isinstance(report, Compiling):
+            self._take_speed(report, news)
         elif isinstance(report, Scored):
             self._take_scores(report, news)
         elif self.current is None or report.request != self.current.request:
@@ -177,6 +187,16 @@ class Conversation:
             self._fail(report.error, news)
         else:
             news.ended.append(self._end(report.reason))
+
+    def _take_speed(self, report: Compiling, news: News) -> None:
+        if report.state == "compiling":
+            self._compiling += 1
+            self.speed = "compiling for speed …"
+            return
+        self._compiling = max(0, self._compiling - 1)
+        self.speed = f"compiled {report.words}" if report.state == "compiled" else ""
+        if report.state == "failed":
+            news.warnings.append(f"texts come as fast as they can uncompiled: {report.words}")
 
     def _take_scores(self, report: Scored, news: News) -> None:
         generation = self._judging.pop(report.request, None)

@@ -56,6 +56,16 @@ class LoadFailed:
 
 
 @dataclass(frozen=True)
+class Compiling:
+    """What becomes of compiling a checkpoint for speed, beside its texts. `state`: compiling,
+    compiled, failed; `words`: how long it took, or why it failed."""
+
+    reference: str
+    state: str
+    words: str
+
+
+@dataclass(frozen=True)
 class Started:
     """The model begins with the prompt; `at` as all times here, in `time.perf_counter` seconds."""
 
@@ -112,7 +122,7 @@ class Ended:
     error: EngineError | None = None
 
 
-Report = Loading | Loaded | LoadFailed | Started | Token | Scored | Ended
+Report = Loading | Loaded | LoadFailed | Compiling | Started | Token | Scored | Ended
 
 
 class GenerationThread:
@@ -123,16 +133,20 @@ class GenerationThread:
         lab: Lab,
         load: Callable[[Lab, str], Streams] | None = None,
         clock: Callable[[], float] = time.perf_counter,
+        may_compile: Callable[[], bool] = lambda: False,
     ) -> None:
+        """`may_compile`: whether the machine has a core to spare, asked when a text begins."""
         self.out: deque[Report] = deque()
         self._lab = lab
         self._load = load
         self._clock = clock
+        self._may_compile = may_compile
         self._asked = 0  # jobs; counted by the caller's thread
         self._done = 0  # counted by this one
         self._jobs: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
         self._cancelled: set[str] = set()
         self._loaded: OrderedDict[str, Streams] = OrderedDict()
+        self._compiled: list[Any] = []  # engine.generation.compiled.Steps
         self._thread: threading.Thread | None = None
 
     def load(self, reference: str) -> None:
@@ -162,7 +176,10 @@ class GenerationThread:
         self._cancelled.add(request)
 
     def close(self) -> None:
-        """Let the thread end when what it does is done; nobody waits for it."""
+        """Let the thread end when what it does is done; nobody waits for it. What is being compiled
+        is given up."""
+        for steps in list(self._compiled):
+            steps.close()
         self._jobs.put(None)
 
     @property
@@ -202,11 +219,19 @@ class GenerationThread:
         return self._loaded[reference]
 
     def _loader(self) -> Callable[[Lab, str], Streams]:
-        if self._load is None:
-            from engine.generation.load import load_generator
+        return self._load or self._load_and_compile
 
-            self._load = load_generator
-        return self._load
+    def _load_and_compile(self, lab: Lab, reference: str) -> Streams:
+        from engine.generation.load import load_generator
+
+        generator = load_generator(lab, reference)
+        generator.compile(
+            "behind",
+            allowed=self._may_compile,
+            told=lambda state, words: self.out.append(Compiling(reference, state, words)),
+        )
+        self._compiled.append(generator.steps)
+        return generator
 
     def _score(
         self, request: str, reference: str, prompt: str, tokens: Sequence[int], run: Path

@@ -15,6 +15,7 @@ from engine.arithmetic import matmul_parameters
 from engine.bench.shapes import FIRST_CHARACTER
 from engine.bench.training import Tell
 from engine.config.sections import ModelConfig
+from engine.generation.compiled import Steps, When
 from engine.generation.generate import generate
 from engine.generation.layout import lay_out
 from engine.generation.params import SamplingParams
@@ -28,11 +29,15 @@ TEMPERATURE = 0.8
 @dataclass(frozen=True)
 class GenerationRate:
     """Tokens a second of one text, of whole texts of `tokens`: median, slowest, fastest.
-    `bytes_a_token`: of the weights that one token is multiplied with."""
+    `first`: of the first text, which began eagerly; then `wait_seconds` passed until the compiled
+    step was there, if there is one. `bytes_a_token`: of the weights that one token is multiplied
+    with."""
 
     tokens_per_second: float
     low: float
     high: float
+    first: float
+    wait_seconds: float
     tokens: int
     texts: int
     bytes_a_token: int
@@ -49,12 +54,14 @@ def generation_rate(
     device: torch.device,
     *,
     seconds: float,
+    when: When = "behind",
     tell: Tell = lambda what, share: None,
 ) -> GenerationRate:
     """The rate of a fresh network of this shape: random weights are as fast as trained ones.
 
     One text at a time, from one token up to the context, sampled, through the same loop that
-    serves a console. The first text warms up and does not count. The global random state is kept.
+    serves a console. The first text warms up and does not count, nor does waiting for a compiled
+    step (`when`: as `engine.generation.compiled` has it). The global random state is kept.
     """
     tokens = min(TOKENS, shape.context_length)
     tokenizer = _tokenizer(vocab_size)
@@ -62,14 +69,25 @@ def generation_rate(
         torch.manual_seed(1)
         model = GPT(shape, vocab_size).eval().to(device)
     lay_out(model)
+    steps = Steps(model, device, when)
     params = SamplingParams(temperature=TEMPERATURE, max_tokens=tokens, seed=1)
 
     def once() -> float:
         began = time.perf_counter()
-        made = sum(1 for _ in generate(model, tokenizer, [0], params, device=device))
+        texts = generate(model, tokenizer, [0], params, device=device, steps=steps)
+        made = sum(1 for _ in texts)
         return made / (time.perf_counter() - began)
 
     tell("warming up", 0.0)
+    first = once()
+    tell("compiling", 0.0)
+    began = time.perf_counter()
+    try:
+        steps.wait()
+    except BaseException:
+        steps.close()
+        raise
+    wait_seconds = time.perf_counter() - began
     once()
     rates: list[float] = []
     began = time.perf_counter()
@@ -82,6 +100,8 @@ def generation_rate(
         tokens_per_second=rates[len(rates) // 2],
         low=rates[0],
         high=rates[-1],
+        first=first,
+        wait_seconds=wait_seconds,
         tokens=tokens,
         texts=len(rates),
         bytes_a_token=matmul_parameters(shape, vocab_size) * weight.element_size(),

@@ -156,6 +156,7 @@ def _of_one(
             device=device,
             alternatives=0,
             crop=crop,
+            steps=generator.steps,
         )
         for row, token in tokens:
             texts[row].add(token)

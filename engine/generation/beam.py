@@ -18,12 +18,13 @@ from typing import TYPE_CHECKING, Literal
 import torch
 
 from engine.errors import EngineError, InputError
-from engine.generation.decoding import Stopped, evaluating, new_cache, read
+from engine.generation.decoding import Stopped, evaluating, new_cache, scores
 from engine.generation.generate import prompt_ids
 from engine.generation.params import SamplingParams
 from engine.tokenizers import Tokenizer
 
 if TYPE_CHECKING:
+    from engine.generation.compiled import Steps
     from engine.model import GPT
 
 MOST_BEAMS = 256
@@ -89,6 +90,7 @@ def beam_search(
     device: torch.device,
     should_stop: Callable[[], bool] = lambda: False,
     crop: bool = False,
+    steps: Steps | None = None,
 ) -> list[Hypothesis]:
     """The best continuations of `prompt`, at most `settings.beams`, the best first.
 
@@ -110,7 +112,7 @@ def beam_search(
         )
     search = _Search(settings, tokenizer.eot_id)
     with torch.inference_mode(), evaluating(model), suppress(Stopped):
-        _run(model, ids, search, device, should_stop)
+        _run(model, ids, search, device, should_stop, steps)
     return [
         Hypothesis(
             tokens=tuple(tokens),
@@ -130,18 +132,21 @@ def _run(
     search: _Search,
     device: torch.device,
     should_stop: Callable[[], bool],
+    steps: Steps | None,
 ) -> None:
     """The prompt is read once, then every token of every beam. Raises Stopped."""
     unread = torch.tensor([ids], dtype=torch.long, device=device)
     no_padding = torch.zeros(1, dtype=torch.long, device=device)
     cache = new_cache(model, no_padding, len(ids), search.settings.of_cache(), device)
+    if steps is not None:
+        steps.begin()
     while True:
         if should_stop():
             raise Stopped
-        logits_BV = model.logits(read(model, cache, unread, should_stop))
+        logits_BV, _, _ = scores(model, cache, unread, should_stop, steps)
         V = logits_BV.shape[-1]
         sums_B1 = torch.tensor(search.sums, device=device)[:, None]
-        sums_BV = logits_BV.float().log_softmax(-1) + sums_B1
+        sums_BV = logits_BV.log_softmax(-1) + sums_B1
         # Of twice as many as go on at most half end, for a beam can end by one token alone.
         best = sums_BV.flatten().topk(min(2 * search.settings.beams, sums_BV.numel()))
         sums, places = best.values.tolist(), best.indices.tolist()

@@ -34,6 +34,7 @@ from engine.generation.sampling import new_generator, next_token_probabilities, 
 from engine.model.cache import KVCache
 
 if TYPE_CHECKING:
+    from engine.generation.compiled import Steps
     from engine.model import GPT
 
 PREFILL = 512
@@ -68,10 +69,15 @@ class Decoding:
         device: torch.device,
         likeliest: int = 5,
         should_stop: Callable[[], bool] = lambda: False,
+        steps: Steps | None = None,
     ) -> None:
-        """`prompts`: token ids, at least one each. Nothing is computed yet. Raises InputError for
-        what `KVCache` cannot do: prompts of different lengths that outgrow the context."""
+        """`prompts`: token ids, at least one each. Nothing is computed yet. `steps`: compiled ones
+        of the model, if there are any. Raises InputError for what `KVCache` cannot do: prompts of
+        different lengths that outgrow the context."""
         self.model, self.params, self.device = model, params, device
+        self._steps = steps
+        if steps is not None:
+            steps.begin()
         self.likeliest = min(likeliest, model.vocab_size)
         self._should_stop = should_stop
         self.first: Sequence[int] = ()
@@ -83,6 +89,8 @@ class Decoding:
         rows = [[0] * pad + list(prompt) for pad, prompt in zip(padding, prompts, strict=True)]
         self._unread = torch.tensor(rows, dtype=torch.long, device=device)
         self._padding = torch.tensor(padding, dtype=torch.long, device=device)
+        self._going: Tensor | None = None
+        """Rows of the cache that go on; None: all. A compiled step is made for a number of rows."""
         context = model.config.context_length
         # Padding repeats the row's first token: the penalty counts a token once however often.
         first_B1 = self._unread.gather(1, self._padding[:, None])
@@ -95,17 +103,21 @@ class Decoding:
         """One more token for each row. Raises Stopped in a prompt that is still being read, and
         EngineError when the weights are not finite."""
         with torch.inference_mode(), evaluating(self.model):
-            logits_BV = self.model.logits(self._read()).float()
-            own_BV = logits_BV.softmax(-1)
+            logits_BV, own_BV, entropy_B = self._scores()
             chances_BV = next_token_probabilities(logits_BV, self._seen, self.params)
             tokens_B = sample_rows(chances_BV, self._generators)
             if self.first:
                 tokens_B = torch.tensor(self.first, dtype=torch.long, device=self.device)
                 self.first = ()
-            self._unread = tokens_B[:, None]
+            tokens_B1 = tokens_B[:, None]
+            if self._going is None:
+                self._unread = tokens_B1
+            else:
+                self._unread = self._unread.index_copy(0, self._going, tokens_B1)
             context = self.model.config.context_length
-            self._seen = torch.cat((self._seen, self._unread), dim=1)[:, -context:]
-            told = self._told(own_BV, tokens_B).tolist()  # the one copy to the host, and wait
+            self._seen = torch.cat((self._seen, tokens_B1), dim=1)[:, -context:]
+            # The one copy to the host, and wait.
+            told = self._told(own_BV, entropy_B, tokens_B).tolist()
         return [self._drawn(numbers) for numbers in told]
 
     def keep(self, rows: Sequence[int]) -> None:
@@ -114,23 +126,34 @@ class Decoding:
             return
         chosen = torch.tensor(rows, dtype=torch.long, device=self.device)
         with torch.inference_mode():
-            self._unread, self._seen = self._unread[chosen], self._seen[chosen]
-            self._padding = self._padding[chosen]
+            self._seen = self._seen[chosen]
             self._generators = [self._generators[row] for row in rows]
-            self.cache.select(chosen)
+            self._going = chosen if self._going is None else self._going[chosen]
+            if self._steps is None or self._steps.next(self.cache) is None:
+                self._leave_out()
 
-    def _read(self) -> Tensor:
-        """What the output matrix reads after the newest token: (B, C)."""
-        unread_BT = self._unread
-        if self._full():
-            unread_BT = self._start_anew()
-        return read(self.model, self.cache, unread_BT, self._should_stop)
+    def _leave_out(self) -> None:
+        """Drop the rows that do not go on."""
+        if self._going is not None:
+            self._unread, self._padding = self._unread[self._going], self._padding[self._going]
+            self.cache.select(self._going)
+            self._going = None
+
+    def _scores(self) -> tuple[Tensor, Tensor, Tensor]:
+        """`scores` after the newest token, of the rows that go on."""
+        unread_BT = self._start_anew() if self._full() else self._unread
+        found = scores(self.model, self.cache, unread_BT, self._should_stop, self._steps)
+        if self._going is None:
+            return found
+        logits_BV, own_BV, entropy_B = (each[self._going] for each in found)
+        return logits_BV, own_BV, entropy_B
 
     def _full(self) -> bool:
         return self.cache.stream is None and self.cache.n + self._unread.shape[1] > self.cache.steps
 
     def _start_anew(self) -> Tensor:
         """A new cache for the newest half of the context, which is still to be read."""
+        self._leave_out()
         context = self.model.config.context_length
         newest_BT = self._seen[:, -max(1, context // 2) :]
         self._padding = (self._padding - (self.cache.n + 1 - newest_BT.shape[1])).clamp(min=0)
@@ -140,10 +163,9 @@ class Decoding:
     def _new_cache(self, length: int) -> KVCache:
         return new_cache(self.model, self._padding, length, self.params, self.device)
 
-    def _told(self, own_BV: Tensor, tokens_B: Tensor) -> Tensor:
+    def _told(self, own_BV: Tensor, entropy_B: Tensor, tokens_B: Tensor) -> Tensor:
         """All that comes to the host, (B, 3 + 2K): as float32, in which ids are exact up to 2^24,
         far above any vocabulary."""
-        entropy_B = torch.special.entr(own_BV).sum(-1)
         best = own_BV.topk(self.likeliest)
         mine_B1 = own_BV.gather(-1, tokens_B[:, None])
         ids_B1 = tokens_B[:, None].float()
@@ -203,6 +225,24 @@ def read(model: GPT, cache: KVCache, unread_BT: Tensor, should_stop: Callable[[]
             return features_BTC[:, -1]
         if should_stop():
             raise Stopped
+
+
+def scores(
+    model: GPT,
+    cache: KVCache,
+    unread_BT: Tensor,
+    should_stop: Callable[[], bool],
+    steps: Steps | None = None,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """After `unread_BT`, which is read: logits (B, V), their softmax (B, V) and its entropy in nats
+    (B,), in float32. By a compiled step where `steps` has one. Raises Stopped."""
+    if steps is not None and unread_BT.shape[1] == 1 and cache.n:
+        step = steps.next(cache)
+        if step is not None:
+            return step(unread_BT, cache)
+    logits_BV = model.logits(read(model, cache, unread_BT, should_stop)).float()
+    own_BV = logits_BV.softmax(-1)
+    return logits_BV, own_BV, torch.special.entr(own_BV).sum(-1)
 
 
 def row_seed(seed: int | None, row: int) -> int | None:

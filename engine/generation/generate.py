@@ -18,6 +18,7 @@ from engine.generation.stopping import Held
 from engine.tokenizers import StreamDecoder, Tokenizer
 
 if TYPE_CHECKING:
+    from engine.generation.compiled import Steps
     from engine.model import GPT
 
 
@@ -60,6 +61,7 @@ def generate(
     should_stop: Callable[[], bool] = lambda: False,
     alternatives: int = 5,
     crop: bool = False,
+    steps: Steps | None = None,
 ) -> Iterator[GeneratedToken]:
     """Continue `prompt`, a text or its token ids, a token at a time; the last one says why it ends.
 
@@ -73,7 +75,8 @@ def generate(
     Stop strings may span tokens: a token whose text could be the beginning of one is held back
     until that is decided, and no text from the stop string on is ever yielded. `should_stop` is
     asked after each token: the one in hand is then the last, with reason "cancelled". It is asked
-    too while a long prompt is read: then no token comes at all.
+    too while a long prompt is read: then no token comes at all. `steps` are compiled steps of the
+    model, used where they are ready: the tokens are the same but for rounding.
 
     Raises InputError, before anything is computed, for a prompt longer than the context of a model
     with learned positions; with `crop` the newest tokens of a prompt longer than the context are
@@ -88,7 +91,13 @@ def generate(
     outgrown = bool(kept) and model.config.position == "learned"
     ids = prompt_ids(model, tokenizer, prompt, crop or outgrown)
     decoding = Decoding(
-        model, [ids], params, device=device, likeliest=alternatives, should_stop=should_stop
+        model,
+        [ids],
+        params,
+        device=device,
+        likeliest=alternatives,
+        should_stop=should_stop,
+        steps=steps,
     )
     decoding.first = first
     text = _Text(tokenizer, params)
@@ -107,6 +116,7 @@ def generate_batch(
     should_stop: Callable[[], bool] = lambda: False,
     alternatives: int = 5,
     crop: bool = False,
+    steps: Steps | None = None,
 ) -> Iterator[tuple[int, GeneratedToken]]:
     """Continue several prompts at once: (number of the prompt, its next token), each as `generate`.
 
@@ -119,9 +129,15 @@ def generate_batch(
     if not ids:
         return iter(())
     if _streams_apart(model, ids, params):
-        return _one_by_one(model, tokenizer, ids, params, device, should_stop, alternatives)
+        return _one_by_one(model, tokenizer, ids, params, device, should_stop, alternatives, steps)
     decoding = Decoding(
-        model, ids, params, device=device, likeliest=alternatives, should_stop=should_stop
+        model,
+        ids,
+        params,
+        device=device,
+        likeliest=alternatives,
+        should_stop=should_stop,
+        steps=steps,
     )
     return _run(decoding, [_Text(tokenizer, params) for _ in ids], should_stop)
 
@@ -184,6 +200,7 @@ def _one_by_one(
     device: torch.device,
     should_stop: Callable[[], bool],
     alternatives: int,
+    steps: Steps | None,
 ) -> Iterator[tuple[int, GeneratedToken]]:
     for row, prompt in enumerate(ids):
         alone = replace(params, seed=row_seed(params.seed, row))
@@ -195,6 +212,7 @@ def _one_by_one(
             device=device,
             should_stop=should_stop,
             alternatives=alternatives,
+            steps=steps,
         ):
             yield row, token
         if should_stop():

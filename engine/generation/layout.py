@@ -21,3 +21,11 @@ def lay_out(model: nn.Module) -> None:
             continue
         if module.weight.device.type == "cpu" and module.out_features > module.in_features:
             module.weight.data = module.weight.data.T.contiguous().T
+
+
+def lay_in_rows(model: nn.Module) -> None:
+    """Store every matrix of linear layers row by row, in place, as they were made: what `lay_out`
+    moved, moved back."""
+    for module in model.modules():
+        if isinstance(module, nn.Linear) and not module.weight.is_contiguous():
+            module.weight.data = module.weight.data.contiguous()

@@ -21,6 +21,7 @@ from engine.checkpoints.load import load_meta, load_weights
 from engine.config import Config, from_dict
 from engine.device import choose_device
 from engine.errors import CheckpointError, ConfigError, InputError, TokenizerError
+from engine.generation.compiled import State, Steps, When
 from engine.generation.default import default_reference
 from engine.generation.generate import GeneratedToken, encode_prompt, generate
 from engine.generation.layout import lay_out
@@ -44,6 +45,18 @@ class Generator:
     """The configuration of the run that made it."""
     meta: dict[str, Any] = field(repr=False)
     """The checkpoint's own facts: digests, data position, versions."""
+    steps: Steps | None = field(default=None, repr=False)
+    """Compiled ones, once `compile` was called."""
+
+    def compile(
+        self,
+        when: When,
+        *,
+        allowed: Callable[[], bool] = lambda: True,
+        told: Callable[[State, str], None] = lambda state, words: None,
+    ) -> None:
+        """Decode by compiled steps from now on, as `engine.generation.compiled.Steps` tells."""
+        self.steps = Steps(self.model, self.device, when, allowed=allowed, told=told)
 
     def stream(
         self,
@@ -66,6 +79,7 @@ class Generator:
             should_stop=should_stop,
             alternatives=alternatives,
             crop=crop,
+            steps=self.steps,
         )
 
     def score(

@@ -116,8 +116,10 @@ def sample(probabilities_V: Tensor, generator: torch.Generator) -> Tensor:
 
 def sample_rows(probabilities_BV: Tensor, generators: Sequence[torch.Generator]) -> Tensor:
     """(B,) token ids, each row's drawn with its own generator: a row alone draws the same."""
-    rows = zip(probabilities_BV, generators, strict=True)
-    return torch.stack([sample(probabilities_V, generator) for probabilities_V, generator in rows])
+    race_BV = torch.empty_like(probabilities_BV)
+    for race_V, generator in zip(race_BV, generators, strict=True):
+        race_V.exponential_(1.0, generator=generator)
+    return (probabilities_BV / race_BV.clamp_min_(SMALLEST_TEMPERATURE)).argmax(-1)
 
 
 def new_generator(seed: int | None, device: torch.device) -> torch.Generator:

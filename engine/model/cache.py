@@ -54,7 +54,7 @@ class KVCache:
         self.n = 0
         """Steps read so far."""
         most_padding = int(self.padding_B.max()) if self.padding_B is not None else 0
-        self._kinds: dict[int, _Slots] = {}
+        self._kinds: dict[int, Slots] = {}
         self.layers: list[LayerCache] = []
         for layer in range(config.n_layer):
             window = config.window_of(layer)
@@ -63,6 +63,11 @@ class KVCache:
             slots = self._kinds[window]
             shape = (rows, config.kv_heads, slots.total, config.head_width)
             self.layers.append(LayerCache(slots, shape, device, dtype))
+
+    @property
+    def kinds(self) -> dict[int, Slots]:
+        """By window, where the steps of its layers stand."""
+        return self._kinds
 
     @property
     def bytes(self) -> int:
@@ -110,7 +115,7 @@ class KVCache:
         if self.padding_B is not None:
             self.padding_B = self.padding_B[rows]
 
-    def _view(self, window: int, slots: _Slots, T: int) -> View:
+    def _view(self, window: int, slots: Slots, T: int) -> View:
         if self.stream is not None:
             key_places_S = slots.places()
             query_places_T = key_places_S[-T:] if slots.joined else slots.newest_place()
@@ -155,7 +160,7 @@ class LayerCache:
 
     def __init__(
         self,
-        slots: _Slots,
+        slots: Slots,
         shape: tuple[int, int, int, int],
         device: torch.device,
         dtype: torch.dtype,
@@ -183,7 +188,7 @@ class LayerCache:
         return seen_k, seen_v
 
 
-class _Slots:
+class Slots:
     """Which step stands in which slot, for all layers of one window.
 
     The first `kept` steps have slots of their own; later ones take `ring` slots in turn.
@@ -272,7 +277,7 @@ def _slots(
     most_padding: int,
     stream: int | None,
     device: torch.device,
-) -> _Slots:
+) -> Slots:
     """The slots of the layers with this window."""
     sinks = config.sink_tokens if window else 0
     if stream is not None:
@@ -280,10 +285,10 @@ def _slots(
         # sinks unless they have `sink_tokens`.
         narrow = window and window + sinks <= config.context_length
         kept, ring = (sinks, window) if narrow else (stream, config.context_length - stream)
-        return _Slots(kept, ring, device)
+        return Slots(kept, ring, device)
     if not window or window + sinks + most_padding >= steps:
-        return _Slots(0, steps, device)
-    return _Slots(sinks + most_padding if sinks else 0, window, device)
+        return Slots(0, steps, device)
+    return Slots(sinks + most_padding if sinks else 0, window, device)
 
 
 def _check_stream(config: ModelConfig, stream: int, padding: Tensor | None) -> None:

@@ -92,7 +92,7 @@ class Experts(nn.Module):
     def forward(self, x_BTC: Tensor, routing: Routing | None = None) -> Tensor:
         x_NC = x_BTC.flatten(0, -2)
         logits_NE = self.router(x_NC)
-        weights_NK, chosen_NK = self._choose(logits_NE)
+        weights_NK, chosen_NK = self.choose(logits_NE)
         if routing is not None:
             routing.logits.append(logits_NE)
             routing.chosen.append(chosen_NK)
@@ -110,7 +110,7 @@ class Experts(nn.Module):
         y_NC = (back_NKC * weights_NK[..., None].to(back_NKC.dtype)).sum(1)
         return self.dropout(y_NC).view(*x_BTC.shape[:-1], -1)
 
-    def _choose(self, logits_NE: Tensor) -> tuple[Tensor, Tensor]:
+    def choose(self, logits_NE: Tensor) -> tuple[Tensor, Tensor]:
         """Weight and number of each token's experts, both (N, K), the likeliest first."""
         # In float32: two close experts must not be swapped by rounding.
         weights_NK, chosen_NK = logits_NE.float().softmax(-1).topk(self.n_active, dim=-1)

@@ -38,8 +38,9 @@ def bench(
 ) -> None:
     """Matrix products, memory, training and generation: rates, and shares of what is possible.
 
-    Takes about a minute. Networks are fresh ones and the text is random: nothing is kept. Shares
-    are of the rates measured at the same time, so run it on a quiet machine.
+    Takes about a minute, and longer where compilers have not run before. Networks are fresh ones
+    and the text is random: nothing is kept. Shares are of the rates measured at the same time, so
+    run it on a quiet machine.
     """
     check_device_name(device)
     assigned = parse_assignments(set_ or [])
@@ -134,7 +135,8 @@ def describe(finding: Finding) -> list[str]:
     share = format.percent(figures["roofline"])
     return [
         f"{label}{finding.name}, {figures['tokens']} tokens, {figures['precision']}",
-        f"{'':<12}{_tokens(figures)}, {share} of what reading the weights allows",
+        f"{'':<12}{_tokens(figures)}, {share} of what reading the weights allows; "
+        f"the first text {format.count(figures['first'])}",
     ]
 
 

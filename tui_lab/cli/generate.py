@@ -28,9 +28,11 @@ from tui_lab.cli.samples import (
     search,
     show,
 )
+from tui_lab.cli.speed import Compile, tell, when
 
 if TYPE_CHECKING:
     from engine.generation.beam import Beams
+    from engine.generation.compiled import When
     from engine.generation.load import Generator
 
 SMALL_MODEL = 5_000_000
@@ -132,6 +134,7 @@ def generate(
     quantise: Annotated[
         str, typer.Option(help="int8: weights in eight bits.", show_default=False)
     ] = "",
+    compile: Compile = None,
     device: Annotated[str, typer.Option(help="auto, cuda, cuda:1, mps or cpu.")] = "auto",
     threads: Annotated[
         int, typer.Option(min=0, help="CPU threads; 0: one for a small model, else all cores.")
@@ -185,17 +188,18 @@ def generate(
             quantise=quantise,
             json=json,
             output=out,
-            loaded=lambda generator: _set_threads(generator, threads),
+            loaded=lambda generator: _make_ready(generator, threads, when(compile, "kept")),
         )
         return
     settings = _beams(beams, params, length_penalty) if beams else None
     generator = _load(reference, device, quantise)
-    _set_threads(generator, threads)
     if prompts is None:
         from tui_lab.cli.talk import talk
 
-        talk(generator, params, crop=crop)
+        _set_threads(generator, threads)
+        talk(generator, params, crop=crop, compile=when(compile, "behind"))
         return
+    _make_ready(generator, threads, when(compile, "kept"))
     if crop:
         _note_crop(generator, prompts)
     echo = on_terminal() and out is None if echo is None else echo
@@ -289,6 +293,12 @@ def _set_threads(generator: Generator, threads: int) -> None:
     small = sum(p.numel() for p in generator.model.parameters()) < SMALL_MODEL
     if threads or (small and generator.device.type == "cpu"):
         torch.set_num_threads(threads or 1)
+
+
+def _make_ready(generator: Generator, threads: int, compile: When) -> None:
+    """For texts that nobody talks about: only who asks for a compiler waits for it."""
+    _set_threads(generator, threads)
+    generator.compile(compile, told=tell)
 
 
 def _note_crop(generator: Generator, prompts: Sequence[str]) -> None:

@@ -7,6 +7,7 @@ hand, ctrl-d the conversation.
 from __future__ import annotations
 
 import time
+from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
@@ -16,8 +17,10 @@ from engine.errors import EngineError, InputError, did_you_mean
 from engine.generation.params import PARAM_NAMES, SamplingParams
 from tui_lab.cli.common import note, say
 from tui_lab.cli.paint import Painter
+from tui_lab.cli.speed import in_words
 
 if TYPE_CHECKING:
+    from engine.generation.compiled import When
     from engine.generation.load import Generator
 
 HELP = """\
@@ -34,13 +37,19 @@ def talk(
     params: SamplingParams,
     *,
     crop: bool = False,
+    compile: When = "behind",
     ask: Callable[[str], str] = input,
 ) -> None:
-    """Ask for prompts with `ask` until it raises EOFError, and stream what follows each."""
+    """Ask for prompts with `ask` until it raises EOFError, and stream what follows each.
+
+    What becomes of compiling is told after a text, never inside it.
+    """
     with suppress(ImportError):  # where there is one, it gives `input` editing and history
         import readline  # noqa: F401
     info = generator.info
     note(f"{info.run}, step {info.step}, on {generator.device}. /help says how, ctrl-d leaves.")
+    news: deque[str] = deque()
+    generator.compile(compile, told=lambda *told: news.append(in_words(*told)))
     prompt = ""
     while True:
         try:
@@ -60,6 +69,8 @@ def talk(
                 params = command(line, params)
                 continue
             _answer(generator, prompt, params, crop)
+            while news:
+                note(f"[{news.popleft()}]")
         except EngineError as error:
             note(f"error: {error.title}" + (f"\nhint:  {error.hint}" if error.hint else ""))
 

@@ -93,7 +93,7 @@ class ConsoleScreen(Keeping, Branching, Beside, LabScreen):
                 yield Legend(id="legend")
 
     def on_mount(self) -> None:
-        thread = GenerationThread(self.lab_app.lab, self._load, self._clock)
+        thread = GenerationThread(self.lab_app.lab, self._load, self._clock, self._may_compile)
         self.conversation = Conversation(thread, self.lab_app, self._clock)
         self._timer: Timer = self.set_interval(1 / LOOKS, self._drain, pause=True)
         self.recall()
@@ -103,6 +103,9 @@ class ConsoleScreen(Keeping, Branching, Beside, LabScreen):
             self.open_reference(self._wanted[-1])
         else:
             self.run_worker(self._find_first, thread=True)
+
+    def _may_compile(self) -> bool:
+        return self.lab_app.settings.compile and not self.lab_app.trainer.active
 
     def on_unmount(self) -> None:
         self.conversation.close()
@@ -315,6 +318,8 @@ class ConsoleScreen(Keeping, Branching, Beside, LabScreen):
             self._add(generation, [token for _, token in group])
         for error in news.errors:
             self.lab_app.show_error(error)
+        for warning in news.warnings:
+            self.lab_app.notify_safe(warning, severity="warning")
         for generation in news.ended:
             self.columns.of(generation).transcript.end(generation)
         for generation in news.scored:
@@ -343,7 +348,8 @@ class ConsoleScreen(Keeping, Branching, Beside, LabScreen):
         last = self.columns.all[0].transcript.generations[-1:]
         alone = last and last[0].tokens and not self.columns.both
         row = self.query_one("#prompt-row")
-        title = f" {self.conversation.doing() or (last[0].figures() if alone else '')} "
+        told = self.conversation.doing() or (last[0].figures() if alone else "")
+        title = f" {' · '.join(filter(None, (told, self.conversation.speed)))} "
         if row.border_title != title:
             row.border_title = title
         waiting = self.conversation.current is not None

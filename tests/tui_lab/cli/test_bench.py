@@ -28,7 +28,7 @@ EAGER = ["--set", "train.compile=off", "--set", "train.threads=1"]
 @pytest.fixture
 def small(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """The measurements of `--quick`, of milliseconds each."""
-    effort = run.Effort(matmul=0.01, memory=0.01, training=0.05, generation=0.01, trained=("tiny",))
+    effort = run.Effort(0.01, 0.01, 0.05, 0.01, trained=("tiny",), compiled="never")
     monkeypatch.setattr(run, "QUICK", effort)
     monkeypatch.setattr(run, "GENERATED", "tiny")
     monkeypatch.setitem(limits.SIDES, "cpu", (64,))

@@ -297,7 +297,7 @@ def test_ctrl_c_ends_the_sample_and_not_the_conversation(lab: Lab, capsys) -> No
         except StopIteration:
             raise EOFError from None
 
-    talk(generator, SamplingParams(max_tokens=5, seed=1), ask=ask)
+    talk(generator, SamplingParams(max_tokens=5, seed=1), compile="never", ask=ask)
     said = capsys.readouterr().err
     assert "[2 tokens" in said
     assert "cancelled]" in said

@@ -16,7 +16,7 @@ from tui_lab.widgets.slider import SeedField, Slider
 @pytest.fixture
 async def pilot(lab: Lab):
     path = make_run(lab, "small", steps=40, saves=(40,))
-    app = LabApp(lab, Settings(path=lab.root / "settings.toml"))
+    app = LabApp(lab, Settings(path=lab.root / "settings.toml", compile=False))
     async with app.run_test(size=(100, 30)) as pilot:
         pilot.run = path
         app.go("console")
@@ -101,7 +101,7 @@ async def test_a_broken_checkpoint_that_was_skipped_is_told(lab: Lab):
     """Nobody should talk to an older checkpoint in the belief that it is the newest."""
     path = make_run(lab, "small", steps=40, saves=(20, 40))
     flip(path / "step_000040/model.safetensors")
-    app = LabApp(lab, Settings(path=lab.root / "settings.toml"))
+    app = LabApp(lab, Settings(path=lab.root / "settings.toml", compile=False))
     async with app.run_test(size=(100, 30)) as pilot:
         app.open_console("small")
         await settled(pilot)

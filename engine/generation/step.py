@@ -1,0 +1,226 @@
+"""One more token for each row, as a function of tensors alone: what a compiler can take whole.
+
+The network is the model's own. Whatever changes from token to token (where the new one stands, into
+which slot its key goes, how many are filled) arrives as a tensor or as the length of one, so that
+one compiled function serves every position of every text. Three parts are written otherwise, since
+one position is read at a time:
+  - a product of few rows and a matrix, as sums of products: a compiler makes loops of it that read
+    every weight once, in the order in which it lies, on all cores. PyTorch's own product of a
+    matrix and a vector works on one;
+  - a mixture of experts, as such sums over the few matrices that are chosen;
+  - attention, as what it is for a single query.
+
+Knows nothing of compilers, files or sampling.
+
+Legend of shape suffixes: B rows, T new positions (1), S keys, H heads of queries, G heads of keys
+and values, R query heads that share a key (H / G), D width of a head, I inputs, O outputs, C
+width of the residual stream, F hidden width, K chosen ones of E experts, V vocabulary.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call
+
+from engine.config.sections import ModelConfig
+from engine.model import GPT, KVCache, Routing
+from engine.model.attend import Sight
+from engine.model.attention import CausalSelfAttention
+from engine.model.cache import View
+from engine.model.experts import Experts
+from engine.model.mlp import bend
+
+MOST_ROWS = 16
+"""Beyond it a matrix product is bound by arithmetic, and PyTorch's is the quicker."""
+
+
+@dataclass(frozen=True)
+class Form:
+    """What a step is made for; all else may differ from text to text."""
+
+    rows: int
+    padded: bool
+    """Rows begin at different steps: each has a mask."""
+    stream: bool
+    """Keys are kept unturned, and turned by their places inside the cache."""
+
+    @classmethod
+    def of(cls, cache: KVCache) -> Form:
+        rows = cache.layers[0].k.shape[0]
+        return cls(rows, cache.padding_B is not None, cache.stream is not None)
+
+
+def is_possible(model: nn.Module) -> bool:
+    """Whether the step of `model` can be written so: a GPT of one floating-point type, and not
+    quantised."""
+    if not isinstance(model, GPT):
+        return False
+    types = {tensor.dtype for tensor in model.state_dict().values()}
+    return len(types) == 1 and types <= {torch.float32, torch.bfloat16}
+
+
+def weights_of(model: GPT) -> list[Tensor]:
+    """The weights that `Step.forward` takes, a tied one once; the model's own, no copies."""
+    return list(model.state_dict().values())
+
+
+def inputs_of(tokens_B1: Tensor, cache: KVCache, counted: Tensor) -> list[Tensor]:
+    """What `Step.forward` takes for the next token of the texts in `cache`, for which room is made.
+
+    `counted`: 0, 1, 2, … at least as many as the cache has slots.
+    """
+    views = cache.begin(1)
+    inputs = [tokens_B1]
+    for window, view in views.items():
+        slots = cache.kinds[window]
+        assert isinstance(slots.writes, slice)  # one step alone never wraps
+        inputs += [view.query_places, counted[slots.writes], counted[: slots.filled]]
+        if cache.stream is not None:
+            assert view.key_places is not None
+            inputs.append(view.key_places)
+        elif cache.padding_B is not None:
+            assert view.sight.mask is not None
+            inputs.append(view.sight.mask)
+    inputs += [layer.k for layer in cache.layers]
+    inputs += [layer.v for layer in cache.layers]
+    return inputs
+
+
+class Step(nn.Module):
+    """A network of the shape of `model` that reads one more token a row. It has no weights."""
+
+    def __init__(self, model: GPT, form: Form) -> None:
+        super().__init__()
+        self.form = form
+        with torch.device("meta"):
+            network = GPT(model.config, model.vocab_size).eval()
+        _rewrite(network)
+        self._names = list(network.state_dict())
+        self._network = (network,)  # no submodule: its parameters are none of ours
+
+    def forward(
+        self, weights: Sequence[Tensor], inputs: Sequence[Tensor]
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Logits (B, V), their softmax (B, V) and its entropy in nats (B,), all in float32.
+
+        `weights` as `weights_of` gives them, `inputs` as `inputs_of` does: the keys and values
+        among them are extended in place.
+        """
+        (network,) = self._network
+        remaining = iter(inputs)
+        tokens_B1 = next(remaining)
+        cache = _TracedCache(network.config, self.form, remaining)
+        named = dict(zip(self._names, weights, strict=True))
+        logits_B1V = functional_call(network, named, (tokens_B1, cache))
+        logits_BV = logits_B1V[:, 0].float()
+        own_BV = logits_BV.softmax(-1)
+        return logits_BV, own_BV, torch.special.entr(own_BV).sum(-1)
+
+
+class _TracedCache:
+    """What a model asks of a `KVCache`, answered from tensors."""
+
+    stream = None
+    n = 0  # every step fits: the cache that the tensors belong to has seen to it
+
+    def __init__(self, config: ModelConfig, form: Form, inputs: Iterator[Tensor]) -> None:
+        self._views: dict[int, View] = {}
+        writes: dict[int, tuple[Tensor, int]] = {}
+        for window in dict.fromkeys(config.window_of(layer) for layer in range(config.n_layer)):
+            places, slot, seen = next(inputs), next(inputs), next(inputs)
+            key_places = next(inputs) if form.stream else None
+            mask = next(inputs) if form.padded else None
+            self._views[window] = View(Sight(causal=False, mask=mask), places, key_places)
+            writes[window] = slot, seen.shape[0]
+        keys, values = ([next(inputs) for _ in range(config.n_layer)] for _ in range(2))
+        self.layers = [
+            _TracedLayer(k, v, *writes[config.window_of(layer)])
+            for layer, (k, v) in enumerate(zip(keys, values, strict=True))
+        ]
+
+    def begin(self, T: int) -> dict[int, View]:
+        return self._views
+
+    def positions(self, T: int) -> Tensor:
+        return next(iter(self._views.values())).query_places
+
+    def end(self, T: int) -> None:
+        """Nothing: who owns the tensors counts."""
+
+
+class _TracedLayer:
+    def __init__(self, k_BGSD: Tensor, v_BGSD: Tensor, slot: Tensor, filled: int) -> None:
+        self.k, self.v, self.slot, self.filled = k_BGSD, v_BGSD, slot, filled
+
+    def extend(self, k_BG1D: Tensor, v_BG1D: Tensor) -> tuple[Tensor, Tensor]:
+        self.k.index_copy_(2, self.slot, k_BG1D.to(self.k.dtype))
+        self.v.index_copy_(2, self.slot, v_BG1D.to(self.v.dtype))
+        return self.k[:, :, : self.filled], self.v[:, :, : self.filled]
+
+
+def _product(linear: nn.Linear, x: Tensor) -> Tensor:
+    """W·x + b for few rows, summed in float32."""
+    weight_OI = linear.weight.float()
+    # Row by row, so that the loops are one: each weight is multiplied with all rows at once.
+    y_BO = torch.stack([(weight_OI * x_I).sum(-1) for x_I in x.flatten(0, -2).float().unbind(0)])
+    if linear.bias is not None:
+        y_BO = y_BO + linear.bias.float()
+    return y_BO.to(x.dtype).view(*x.shape[:-1], -1)
+
+
+def _mixture(experts: Experts, x: Tensor, routing: Routing | None = None) -> Tensor:
+    """`Experts.forward` for few rows: of each chosen expert the weights, read where they lie."""
+    x_BC = x.flatten(0, -2)
+    weights_BK, chosen_BK = experts.choose(experts.router(x_BC))
+
+    def product(matrix_EOI: Tensor, bias_EO: Tensor | None, x_BKI: Tensor) -> Tensor:
+        y_BKO = (matrix_EOI[chosen_BK].float() * x_BKI[:, :, None].float()).sum(-1)
+        return y_BKO if bias_EO is None else y_BKO + bias_EO[chosen_BK].float()
+
+    h_BKF = product(experts.fc_weight, experts.fc_bias, x_BC[:, None])
+    y_BKC = product(experts.proj_weight, experts.proj_bias, bend(h_BKF, experts.kind))
+    return (y_BKC * weights_BK[..., None]).sum(1).to(x.dtype).view(x.shape)
+
+
+def _attend(
+    q_BH1D: Tensor,
+    k_BGSD: Tensor,
+    v_BGSD: Tensor,
+    sight: Sight,
+    sinks_H: Tensor | None,
+    dropout: float,
+) -> Tensor:
+    """`engine.model.attend.reference_attention` for a single query, in float32."""
+    B, H, _, D = q_BH1D.shape
+    G = k_BGSD.shape[1]
+    q_BGR1D = q_BH1D.float().view(B, G, H // G, 1, D)
+    scores_BGRS = (q_BGR1D * k_BGSD.float()[:, :, None]).sum(-1) / math.sqrt(D)
+    if sight.mask is not None:
+        scores_BGRS = scores_BGRS.masked_fill(~sight.mask, float("-inf"))
+    most_BGR1 = scores_BGRS.amax(-1, keepdim=True)
+    if sinks_H is not None:
+        sinks_GR1 = sinks_H.float().view(G, H // G, 1)
+        most_BGR1 = torch.maximum(most_BGR1, sinks_GR1)
+    weights_BGRS = (scores_BGRS - most_BGR1).exp()
+    total_BGR1 = weights_BGRS.sum(-1, keepdim=True)
+    if sinks_H is not None:
+        total_BGR1 = total_BGR1 + (sinks_GR1 - most_BGR1).exp()
+    y_BGRD = (weights_BGRS[..., None] * v_BGSD.float()[:, :, None]).sum(-2) / total_BGR1
+    return y_BGRD.view(B, H, 1, D).to(v_BGSD.dtype)
+
+
+def _rewrite(model: GPT) -> None:
+    """Put what is written otherwise into `model`, in place."""
+    for module in model.modules():
+        if isinstance(module, CausalSelfAttention):
+            module.attend = _attend
+        elif isinstance(module, nn.Linear):
+            module.forward = partial(_product, module)  # type: ignore[method-assign]
+        elif isinstance(module, Experts):
+            module.forward = partial(_mixture, module)  # type: ignore[method-assign]

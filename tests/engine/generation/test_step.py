@@ -1,0 +1,87 @@
+"""The step that is compiled, uncompiled: the same network as the one that is read with a cache."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from engine.config.sections import ModelConfig
+from engine.generation.decoding import new_cache, read
+from engine.generation.params import SamplingParams
+from engine.generation.quantised import quantise_linear
+from engine.generation.step import Form, Step, inputs_of, is_possible, weights_of
+from engine.model import GPT, KVCache
+from tests.engine.model.shapes import draw_config, randomised
+
+CPU = torch.device("cpu")
+VOCAB, PROMPT = 33, 5
+COUNTED = torch.arange(100)
+
+
+@pytest.fixture(autouse=True)
+def one_thread():
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+def caches(model: GPT, padding: list[int], tokens: int) -> tuple[KVCache, KVCache]:
+    """Two that have read the same prompts."""
+    ids = torch.randint(VOCAB, (len(padding), min(PROMPT, model.config.context_length)))
+    both = []
+    for _ in range(2):
+        params = SamplingParams(max_tokens=tokens, sinks=2)
+        both.append(new_cache(model, torch.tensor(padding), ids.shape[1], params, CPU))
+        read(model, both[-1], ids, lambda: False)
+    return both[0], both[1]
+
+
+@pytest.mark.parametrize("padding", [[0], [0, 3, 1]])
+@pytest.mark.parametrize("seed", range(16))
+@torch.inference_mode()
+def test_it_is_the_network_for_every_shape_and_form(seed: int, padding: list[int]) -> None:
+    """Any norm, positions, heads, windows, experts, sinks; alone, in padded rows, in streams that
+    wrap: logits, softmax and entropy after each token are those of the model itself."""
+    config = draw_config(seed)
+    model = randomised(config, VOCAB)
+    relative = config.position != "learned" and not config.windowed
+    room = config.context_length - min(PROMPT, config.context_length) + 1
+    tokens = room if any(padding) and relative else room + 6
+    plain, stepped = caches(model, padding, tokens)
+    step = Step(model, Form.of(stepped))
+    for _ in range(min(14, tokens - 1)):
+        if plain.stream is None and plain.n == plain.steps:
+            break  # learned positions, which are read anew
+        newest_B1 = torch.randint(VOCAB, (len(padding), 1))
+        expected_BV = model.logits(read(model, plain, newest_B1, lambda: False))
+        inputs = inputs_of(newest_B1, stepped, COUNTED)
+        logits_BV, own_BV, entropy_B = step(weights_of(model), inputs)
+        stepped.end(1)
+        torch.testing.assert_close(logits_BV, expected_BV, atol=5e-5, rtol=1e-4)
+        torch.testing.assert_close(own_BV, expected_BV.softmax(-1), atol=1e-5, rtol=1e-3)
+        expected_B = torch.distributions.Categorical(logits=expected_BV).entropy()
+        torch.testing.assert_close(entropy_B, expected_B, atol=1e-4, rtol=1e-3)
+    for a, b in zip(plain.layers, stepped.layers, strict=True):
+        torch.testing.assert_close(a.k, b.k, atol=1e-4, rtol=1e-4)  # either may go on with it
+        torch.testing.assert_close(a.v, b.v, atol=1e-4, rtol=1e-4)
+
+
+def test_the_step_has_no_weights_of_its_own() -> None:
+    """What is compiled of it serves every model of the shape, and none is copied."""
+    model = randomised(ModelConfig(n_layer=1, n_head=2, n_embd=8, context_length=8), VOCAB)
+    _, cache = caches(model, [0], 2)
+    assert not Step(model, Form.of(cache)).state_dict()
+    addresses = {tensor.data_ptr() for tensor in model.state_dict().values()}
+    assert {tensor.data_ptr() for tensor in weights_of(model)} == addresses
+
+
+def test_what_has_no_step() -> None:
+    """A quantised model has other arithmetic, and one of mixed types none that is tested."""
+    config = ModelConfig(n_layer=1, n_head=2, n_embd=32, context_length=8)
+    assert is_possible(GPT(config, VOCAB))
+    quantised = GPT(config, VOCAB)
+    quantise_linear(quantised)
+    mixed = GPT(config, VOCAB)
+    mixed.lm_head.half()
+    assert not any(map(is_possible, (quantised, mixed, torch.nn.Linear(2, 2))))
