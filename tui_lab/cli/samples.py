@@ -103,6 +103,7 @@ def _tokens(
         device=generator.device,
         alternatives=alternatives,
         crop=crop,
+        steps=generator.steps,
     )
 
 
@@ -148,6 +149,7 @@ def search(
             settings,
             device=generator.device,
             crop=crop,
+            steps=generator.steps,
         )
         seconds = time.perf_counter() - started
         if stats:
