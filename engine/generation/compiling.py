@@ -165,8 +165,7 @@ def main() -> None:
         try:
             compile_step(Recipe(**asked["recipe"]), made)
         except Exception as error:
-            sys.stderr.write(f"\n{in_words(error)}\n")
-            sys.exit(1)
+            sys.exit(f"\n{in_words(error)}")  # the last line that the parent reads
         os.replace(made, path)
 
 
