@@ -13,9 +13,9 @@ def at_rest() -> Iterator[None]:
 
     With torch loaded that is hundreds of thousands of objects, and looking at them all takes tens
     of milliseconds: a step or more of a small network, at a moment that nobody chose. What comes
-    into being inside (the app's widgets, an error's frames) is still collected.
+    into being inside (the app's widgets, an error's frames) is still collected. What is garbage
+    already stays until the end: whoever has left much of it collects it first.
     """
-    gc.collect()
     gc.freeze()
     try:
         yield

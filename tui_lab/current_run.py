@@ -7,7 +7,6 @@ when there is a run.
 from __future__ import annotations
 
 import asyncio
-import gc
 import socket
 from collections.abc import Callable
 from contextlib import suppress
@@ -194,13 +193,9 @@ class CurrentRun:
             self._listeners.get(event.request, _nobody)(event)
         if self.run_state is not None:
             self.run_state.apply(event)
-            if isinstance(event, RunStarted) and not self.trainer.elsewhere:
-                self._begun(self.run_state, event)
-
-    def _begun(self: LabApp, run: RunState, event: RunStarted) -> None:
-        gc.freeze()  # torch's objects stay: looking at them again would be 30 ms a time
-        if event.resumed:
-            self._recall(run)
+            own = not self.trainer.elsewhere
+            if own and isinstance(event, RunStarted) and event.resumed:
+                self._recall(self.run_state)
 
     def _recall(self: LabApp, run: RunState) -> None:
         """Put a resumed run's past before what it says from now on."""

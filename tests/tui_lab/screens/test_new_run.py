@@ -173,7 +173,6 @@ async def test_calibrating_puts_the_plan_right(tmp_path: Path, monkeypatch):
         assert screen.calibrating is None
 
 
-@pytest.mark.xfail(reason="a calibration left off at once by leaving the form is not always begun")
 async def test_calibrating_is_left_off_by_its_key_by_starting_and_by_leaving(
     tmp_path: Path, monkeypatch
 ):
@@ -199,7 +198,10 @@ async def test_calibrating_is_left_off_by_its_key_by_starting_and_by_leaving(
         await until(pilot, lambda: not app.trainer.active)
         await pilot.press("6", "f6")
         await until(pilot, lambda: screen.calibrating is not None)
-    assert len(left_off) == 3
+    end = time.monotonic() + 5.0  # the app has not waited for its thread
+    while len(left_off) < 3:
+        assert time.monotonic() < end
+        time.sleep(0.01)
 
 
 async def test_calibrating_is_refused_beside_a_run(tmp_path: Path):
