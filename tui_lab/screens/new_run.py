@@ -278,11 +278,11 @@ class NewRunScreen(LabScreen):
             self._focus_wrong()
             return
         if self.lab_app.trainer.active:
-            title = "a run is training: beside it the steps would be measured too slow"
+            title = "beside a run the steps would be measured too slow"
             self.lab_app.show_error(EngineError(title, "calibrate when it has ended"))
             return
         self.calibrating = Job("calibrating")
-        self.query_one(PlanView).say("training 20 steps to measure them; f6 leaves off")
+        self.query_one(PlanView).say("measuring 20 steps; f6 leaves off")
         self.run_worker(partial(self._calibrate, self.calibrating, config), group="calibrate")
 
     async def _calibrate(self, job: Job, config: Config) -> None:
@@ -295,13 +295,13 @@ class NewRunScreen(LabScreen):
             found = await asyncio.to_thread(work)
             if found is not None:
                 off = f"time {found.time_error:+.0%}, memory {found.memory_error:+.0%}"
-                self.lab_app.notify_safe(f"the plan was off by: {off}; it is put right")
+                self.lab_app.notify_safe(f"the plan was off: {off}")
         except EngineError as error:
             self.lab_app.show_error(error)
         finally:
             self.calibrating = None
-            if self.is_mounted:
-                self.query_one(PlanView).say("")
+            for view in self.query(PlanView):  # none when the app is closing
+                view.say("")
                 self._reckon()
 
     def on_unmount(self) -> None:

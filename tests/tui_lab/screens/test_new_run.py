@@ -209,7 +209,7 @@ async def test_calibrating_is_refused_beside_a_run(tmp_path: Path):
         await pilot.press("f5")
         await until(pilot, lambda: app.run_state is not None and app.run_state.step > 2)
         await pilot.press("6", "f6")
-        await until(pilot, lambda: "measured too slow" in shown(app))
+        await until(pilot, lambda: "beside a run" in shown(app))
         assert screen.calibrating is None
         app.stop_run()
 
