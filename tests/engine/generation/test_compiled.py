@@ -22,7 +22,10 @@ from engine.model import GPT, KVCache
 from engine.tokenizers import build
 from tests.engine.model.shapes import randomised
 
-pytestmark = pytest.mark.xdist_group("compiled")  # one process makes the package for all
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.xdist_group("compiled"),  # one process makes the package for all
+]
 
 CPU = torch.device("cpu")
 BYTES = build("bytes", lambda: iter(()), 257)
