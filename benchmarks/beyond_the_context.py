@@ -3,10 +3,10 @@
     python -m benchmarks.beyond_the_context --data DIR [--text backcopy] [--lab DIR]
 
 A RoPE model is trained at a short context, once as it is and once with a learned sink in every head
-(GPT-OSS): on the letters of the Bigram-Backcopy task, of which small networks learn to have sinks,
-and on WikiText-2's characters. Every training sequence begins with a mark, as those of Llama and
-its kin do, so that there is a first position to know again. Each model then reads stretches of text
-that it never saw, 20 times the context, in three ways:
+(GPT-OSS): on the letters of the Bigram-Backcopy task, of which a small network with a narrow MLP
+learns to have a sink, and on WikiText-2's characters. Every training sequence begins with a mark,
+as those of Llama and its kin do, so that there is a first position to know again. Each model then
+reads stretches of text that it never saw, 20 times the context, in three ways:
 
     sinks   a rolling cache of the context's size that keeps the first 4 positions (StreamingLLM)
     window  the same cache without them: the newest positions alone
@@ -54,10 +54,12 @@ SHARED: dict[str, Any] = {
 SETTINGS: dict[str, dict[str, Any]] = {
     "backcopy": SHARED
     | {
-        "model.n_layer": 2,
-        "model.n_head": 2,
+        "model.n_layer": 1,
+        "model.n_head": 1,
         "model.n_embd": 64,
+        "model.n_hidden": 8,
         "model.context_length": 63,
+        "optimizer.lr": 1e-2,
         "train.batch_size": 32,
     },
     "wikitext-2": SHARED
@@ -79,10 +81,16 @@ QUICK: dict[str, Any] = {
     "train.max_steps": 30,
     "train.eval_every": 0,
 }
-MODELS: dict[str, dict[str, Any]] = {
-    "ordinary": {},
-    "learned-sinks": {"model.learned_sinks": True},
+LEARNED = {"model.learned_sinks": True}
+MODELS: dict[str, dict[str, dict[str, Any]]] = {
+    # With a wide MLP the network can leave out, after attention, what it brings to no purpose.
+    "backcopy": {"ordinary": {}, "learned-sinks": LEARNED, "wide-mlp": {"model.n_hidden": 0}},
+    "wikitext-2": {"ordinary": {}, "learned-sinks": LEARNED},
 }
+"""Name of a kind of text -> the networks, by name."""
+SEED = 1337
+SEEDS: dict[str, tuple[int, ...]] = {"backcopy": (1, 2), "wikitext-2": ()}
+"""More seeds of the ordinary network, of which the last quarter alone is told."""
 WAYS: dict[str, int | None] = {"sinks": 4, "window": 0, "plain": None}
 """Name of a way to read -> first positions that the rolling cache keeps; None keeps everything."""
 LIMIT = 0.10
@@ -178,14 +186,19 @@ def measure(lab: Lab, text: str, options: argparse.Namespace) -> dict[str, Any]:
     marked = Marked.register(lab, text, context, options)
     settings["data.corpus"] = marked.corpus
     settings["data.stride"] = context + 1
-    result: dict[str, Any] = {"text": text, "settings": settings, "stream": TIMES, "models": {}}
+    result: dict[str, Any] = {"text": text, "settings": settings, "stream": TIMES}
+    result |= {"models": {}, "seeds": {}}
     rows, length = QUICK_ROWS if options.quick else ROWS, TIMES * context
-    for name, parts in MODELS.items():
+    networks = {name: parts | {"train.seed": SEED} for name, parts in MODELS[text].items()}
+    seeds = SEEDS[text][:1] if options.quick else SEEDS[text]
+    networks |= {f"seed {seed}": {"train.seed": seed} for seed in seeds}
+    for name, parts in networks.items():
         config = training.configure(settings | parts)
-        generator = trained(lab, f"{text}-{name}", config)
+        generator = trained(lab, f"{text}-{name.replace(' ', '-')}", config)
         stretches = marked.stretches(lab, config, generator.tokenizer, rows, length)
-        result["models"][name] = examine(generator.model, stretches)
-        show(name, result["models"][name])
+        found = examine(generator.model, stretches)
+        show(name, found)
+        result["models" if name in MODELS[text] else "seeds"][name] = found
     return result
 
 

@@ -73,6 +73,7 @@ def test_every_experiment_runs_and_is_told_on_the_page(
     assert active[1] - active[0] == experts["settings"]["model.n_embd"] * 8
     assert set(experts["experts"]["runs"][0]["router"]) > {"router_balance", "router_entropy"}
     monkeypatch.setattr(marked, "DOCUMENTS", 400)
+    monkeypatch.setattr(beyond_the_context, "TIMES", 5)
     streams = {
         text: beyond_the_context.measure(lab, text, quick) for text in beyond_the_context.SETTINGS
     }
