@@ -6,11 +6,10 @@ Every function takes `needs`: the bytes that training a configuration takes at i
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 from engine.config import Config
-from engine.config.sections import TrainConfig
 from engine.footprint import recomputes
 
 Needs = Callable[[Config], int]
@@ -83,9 +82,9 @@ def remedies(config: Config, needs: Needs, room: float, *, has_bfloat16: bool) -
         return _with_train(of, batch_size=size, accumulate=times), smaller_batch(of, size)
 
     def recompute(of: Config) -> tuple[Config, str] | None:
-        if recomputes(of) or "recompute" not in {field.name for field in fields(TrainConfig)}:
+        if recomputes(of):
             return None
-        return _with_train(of, recompute="blocks"), "--set train.recompute=blocks"
+        return _with_train(of, recompute="on"), "--set train.recompute=on"
 
     def halve(of: Config) -> tuple[Config, str] | None:
         if not has_bfloat16 or train.precision != "float32":

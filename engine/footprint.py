@@ -281,8 +281,9 @@ def _update_bytes(config: Config, vocab_size: int) -> int:
 
 
 def recomputes(config: Config) -> bool:
-    """Whether blocks are run again in the backward pass instead of being kept."""
-    return getattr(config.train, "recompute", "none") != "none"
+    """Whether blocks are run again in the backward pass, as far as the configuration says; under
+    `auto` that is known once it is known that the run would not fit otherwise."""
+    return config.train.recompute == "on"
 
 
 def attention_is_written_out(config: Config, precision: str, device: str) -> bool:

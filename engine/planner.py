@@ -182,6 +182,9 @@ def plan(
 
     compiled = will_compile(config, vocab_size, steps, device)
     learned = correction(compiled)
+    if device.memory_total:
+        needs = needs_on(vocab_size, device, compiled, learned)
+        config = with_recompute(config, needs, device.memory_total)
     step = _step(config, vocab_size, device, compiled, learned)
     memory = memory_of(config, vocab_size, device, compiled, learned)
     seconds_a_step, parallel = step.seconds, None
@@ -229,6 +232,15 @@ def plan(
     )
     needs = needs_on(vocab_size, device, compiled, learned)
     return replace(drawn, messages=messages(config, drawn, corpus, needs, disk_free))
+
+
+def with_recompute(config: Config, needs: Needs, memory: int) -> Config:
+    """`config` with `train.recompute = auto` decided: on where that alone makes it fit `memory`."""
+    again = replace(config, train=replace(config.train, recompute="on"))
+    room = ROOM * memory
+    if config.train.recompute == "auto" and needs(config) > room >= needs(again):
+        return again
+    return config
 
 
 def will_compile(config: Config, vocab_size: int, steps: int | None, device: DeviceFacts) -> bool:

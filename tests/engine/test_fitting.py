@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import dataclasses
-
 import pytest
 
 from engine.config import Config
 from engine.config.load import parse_assignments
-from engine.config.sections import TrainConfig
 from engine.fitting import Remedy, largest_batch, remedies, smaller_batch
 from engine.footprint import training_memory
 
@@ -62,16 +59,12 @@ def test_sixteen_bits_are_proposed_where_the_device_has_them() -> None:
     assert "bfloat16" not in flags(False)
 
 
-@pytest.mark.skipif(
-    "recompute" not in {field.name for field in dataclasses.fields(TrainConfig)},
-    reason="this version has no train.recompute",
-)
 def test_recomputation_is_proposed_once() -> None:
     def flags(config: Config) -> str:
         return " ".join(r.flags for r in remedies(config, needs, 28 * GB, has_bfloat16=False))
 
-    assert "train.recompute=blocks" in flags(BASE)
-    already = BASE.with_values({"train.recompute": "blocks", "train.batch_size": 512})
+    assert "train.recompute=on" in flags(BASE)
+    already = BASE.with_values({"train.recompute": "on", "train.batch_size": 512})
     assert "recompute" not in flags(already)
 
 

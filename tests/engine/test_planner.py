@@ -19,6 +19,7 @@ from engine.planner import (
     count_windows,
     fitting_batch,
     plan,
+    with_recompute,
 )
 
 BASE = Config().with_values(
@@ -151,7 +152,7 @@ def test_a_fitting_batch_is_what_the_plan_calls_fitting() -> None:
         batch = fitting_batch(BASE, 1000, CARD, compiled)
         compile = "on" if compiled else "off"
         fits = made(train__batch_size=batch, train__compile=compile)
-        above = made(train__batch_size=batch + 1, train__compile=compile)
+        above = made(train__batch_size=batch + 1, train__compile=compile, train__recompute="off")
         assert not [m for m in fits.messages if "fit" in m.title and m.level != "info"]
         assert [m for m in above.messages if "fits" in m.title or "not fit" in m.title]
     less = Correction(1.0, 10**10, "", "")
@@ -164,7 +165,9 @@ def test_total_flops_are_tokens_times_flops() -> None:
 
 
 def test_too_large_a_batch_is_told_with_what_fits_and_is_the_same_step() -> None:
-    large = made(train__batch_size=8192, train__accumulate=1, model__n_layer=24)
+    large = made(
+        train__batch_size=8192, train__accumulate=1, model__n_layer=24, train__recompute="off"
+    )
     (message,) = [m for m in large.messages if m.level == "error"]
     assert "does not fit" in message.title
     (line,) = [line for line in message.hint.splitlines() if "--batch-size" in line]
@@ -216,3 +219,13 @@ def test_errors_come_first() -> None:
 
 def test_a_plan_is_json() -> None:
     assert json.loads(json.dumps(made().to_dict()))["memory"]["total"] == made().memory.total
+
+
+def test_auto_computes_activations_again_where_that_alone_makes_the_run_fit() -> None:
+    config = Config().with_values({"train.max_steps": 10})
+    needs = {"auto": 100, "on": 60, "off": 100}
+    for memory, decided in ((1000, "auto"), (80, "on"), (30, "auto")):
+        found = with_recompute(config, lambda c: needs[c.train.recompute], memory)
+        assert found.train.recompute == decided
+    kept = config.with_values({"train.recompute": "off"})
+    assert with_recompute(kept, lambda c: needs[c.train.recompute], 80) == kept
