@@ -17,6 +17,8 @@ from benchmarks.interleave import Worker, interleave, python, spread
 from benchmarks.ratios import Ratio, of_rounds
 
 SHAPE = "tiny"
+ONE_THREAD = ("--set", "train.threads=1")
+"""Steps of a fraction of a millisecond gain nothing by a second thread, and wait for it."""
 LIMIT = 0.02
 PIECES = 20
 STEPS, QUICK_STEPS = 20_000, 1_000
@@ -26,7 +28,7 @@ LONG, FRESH = "late", "early"
 def measure(steps: int, device: str, *, rounds: int = 5, seconds: float = 1.5) -> dict[str, Any]:
     """The long run's course, and late against early. Steps of the fresh run pass too while it is
     timed, a small part of `steps`."""
-    command = python("benchmarks.peers.ours", "--shape", SHAPE, "--device", device)
+    command = python("benchmarks.peers.ours", "--shape", SHAPE, "--device", device, *ONE_THREAD)
     course: list[list[float]] = []
     with ExitStack() as stack:
         late = stack.enter_context(Worker(LONG, command))

@@ -13,7 +13,7 @@ import statistics
 from typing import Any
 
 from benchmarks.report import machine_facts, write_result
-from benchmarks.trials import add_options, chosen, measure, shape
+from benchmarks.trials import add_options, measure_all, shape
 
 SHAPES = [
     shape("160×5×5", 96, 10, 90),
@@ -50,7 +50,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     add_options(parser)
     options = parser.parse_args()
-    rows = [measure(about, mode, options.lock) for about, mode in chosen(options, SHAPES)]
+    rows = measure_all(options, SHAPES)
     told = summary(rows)
     for what, about in told.items():
         print(

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.report import RESULTS, machine_facts, write_result
-from benchmarks.trials import add_options, chosen, configuration, facts, measure, shape
+from benchmarks.trials import add_options, configuration, facts, measure_all, shape
 from engine.planner import memory_of
 from engine.step_time import NAMES, amounts, find_pace, work
 
@@ -123,7 +123,7 @@ def main() -> None:
         newest = sorted(RESULTS.glob("????-??-??-plan-fit.json"))[-1]
         rows = json.loads(newest.read_text())["rows"]
     else:
-        rows = [measure(about, mode, options.lock) for about, mode in chosen(options, SHAPES)]
+        rows = measure_all(options, SHAPES)
         write_result("plan-fit", machine_facts() | {"rows": rows})
     kinds: dict[tuple[bool, bool], list[dict[str, Any]]] = {}
     for row in rows:

@@ -86,7 +86,7 @@ def _ours(lab: Lab, corpus: str, preset: str, device: str, quick: bool) -> dict[
     steps = 60 if quick else load_preset(lab, preset).train.max_steps
     settings = {
         "train.max_steps": steps,
-        "train.eval_every": max(1, steps // LOOKS),
+        "train.eval_every": max(1, steps // (2 if quick else LOOKS)),
         "train.eval_tokens": 0,
         "data.corpus": corpus,
         "sample.every": 0,

@@ -1,7 +1,7 @@
 """Configurations measured one by one, each in a process of its own, and what the plan said of them.
 
 Where several benchmarks share a machine, `--lock FILE` keeps the others (who take the same lock)
-away while steps are timed; a window in which somebody else computed all the same is measured again.
+away, for some minutes at a time; what somebody else disturbed all the same is measured again.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import argparse
 import fcntl
 import sys
 import tempfile
+import time
 from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
@@ -28,6 +29,8 @@ MODERN = {
     "model.bias": False,
 }
 ATTEMPTS = 3
+TURN = 150.0
+"""Seconds after which the lock is offered to others."""
 SECONDS = 2.0
 """The least that is timed of a configuration."""
 
@@ -100,13 +103,45 @@ def predicted(about: dict[str, Any], compiled: bool) -> dict[str, Any]:
     return {"step_seconds": drawn.step_seconds, "memory": drawn.memory.to_dict()}
 
 
-def measure(about: dict[str, Any], compiled: bool, lock: str) -> dict[str, Any]:
+class Turn:
+    """The machine to oneself between configurations, if others take the same lock."""
+
+    def __init__(self, lock: str) -> None:
+        self._file = open(lock, "a") if lock else None  # noqa: SIM115
+        self._since = 0.0
+
+    def take(self) -> None:
+        """Wait for the lock; who has had it for long gives it to others first."""
+        if self._file is None or time.monotonic() - self._since < TURN:
+            return
+        self.end()
+        time.sleep(1.0)  # long enough for somebody who waits to be woken
+        fcntl.flock(self._file, fcntl.LOCK_EX)
+        self._since = time.monotonic()
+
+    def end(self) -> None:
+        if self._file is not None:
+            fcntl.flock(self._file, fcntl.LOCK_UN)
+
+
+def measure_all(options: argparse.Namespace, shapes: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Everything that the options leave, one after the other."""
+    turn = Turn(options.lock)
+    rows = []
+    for about, compiled in chosen(options, shapes):
+        turn.take()
+        rows.append(measure(about, compiled))
+    turn.end()
+    return rows
+
+
+def measure(about: dict[str, Any], compiled: bool) -> dict[str, Any]:
     """One configuration: prediction and measurement, ready for JSON."""
     said = predicted(about, compiled)
     config = configuration(about, compiled)
     steps = WARM + min(60, max(12, round(SECONDS / said["step_seconds"])))
     with tempfile.NamedTemporaryFile("r") as told:
-        python = (sys.executable, "-m", "benchmarks.trials", lock or "-", told.name)
+        python = (sys.executable, "-m", "benchmarks.trials", told.name)
         for _ in range(ATTEMPTS):
             trial = run_trial(
                 config, about["vocabulary"], compiled=compiled, steps=steps, python=python
@@ -136,33 +171,26 @@ def measure(about: dict[str, Any], compiled: bool, lock: str) -> dict[str, Any]:
 # In the process of the run ---------------------------------------------------------------------
 
 
-class Alone(Stopwatch):
-    """A stopwatch that has the machine to itself, and says what others took of it all the same."""
+class Watched(Stopwatch):
+    """A stopwatch that says what others took of the machine meanwhile."""
 
-    def __init__(self, lock: str) -> None:
+    def __init__(self) -> None:
         super().__init__()
-        self.others = 0.0
-        self._lock = None if lock == "-" else open(lock, "a")  # noqa: SIM115
-        self._watch = Watch()
+        self.watch = Watch()
         self._heard = 0
 
     def __call__(self, event: events.Event) -> None:
         super().__call__(event)
         if isinstance(event, events.StepDone):
             self._heard += 1
-            if self._heard == WARM - 1:  # one more, so that caches are warm after the wait
-                if self._lock is not None:
-                    fcntl.flock(self._lock, fcntl.LOCK_EX)
-                self._watch.__enter__()
+            if self._heard == WARM:
+                self.watch.__enter__()
         elif isinstance(event, events.Finished):
-            self._watch.__exit__(None, None, None)
-            self.others = self._watch.others
-            if self._lock is not None:
-                self._lock.close()
+            self.watch.__exit__(None, None, None)
 
 
 if __name__ == "__main__":
-    lock, told, folder = sys.argv[1:]
-    stopwatch = Alone(lock)
+    told, folder = sys.argv[1:]
+    stopwatch = Watched()
     main(Path(folder), stopwatch)
-    Path(told).write_text(str(stopwatch.others))
+    Path(told).write_text(str(stopwatch.watch.others))

@@ -20,11 +20,15 @@ from engine.config.sections import ModelConfig
 
 FLOAT32 = 4
 MOMENTS = 2
-RUNTIME = {"cpu": 350_000_000, "cuda": 600_000_000, "mps": 400_000_000}
+RUNTIME = {"cpu": 353_000_000, "cuda": 600_000_000, "mps": 400_000_000}
 """What the process or the GPU's context takes before the first tensor, as seen in practice."""
 MUON_COPIES = 20
 """Bytes for each number of the blocks' matrices: 8 for two copies in float32, and 12 for what is
 stacked, lowered and multiplied."""
+HOLES, MAPPED, PIECE = 0.5, 0.1, 32 << 20
+"""What the heap of a processor's C library holds beyond what is allocated in it, in shares: much of
+tensors below 32 MiB, between which there are holes; less of larger ones, which glibc maps one by
+one. Measured of some thirty networks (`python -m benchmarks.plan_fit`)."""
 COMPILER = {"cpu": 200_000_000, "cuda": 0, "mps": 200_000_000}
 """What torch.compile takes on top: its modules, and what it remembers of the graphs."""
 COMPILED_SHARE, COMPILED_LOGITS = 0.8, 0.7
@@ -216,10 +220,15 @@ def training_memory(
     """
     model = config.model
     n = count_parameters(model, vocab_size)
+    a = FLOAT32 if precision == "float32" else 2
     copies = 0 if precision == "float32" else 2 * multiplied_parameters(model, vocab_size)
     kept = recomputed_bytes if recomputes(config) else activation_bytes
     activations = kept(config, precision, device)
     logits = logit_bytes(config, vocab_size, precision)
+    if device == "cpu":
+        tokens = config.train.batch_size * model.context_length
+        activations = _with_holes(activations, tokens * model.hidden_width * a)
+        logits = _with_holes(logits, tokens * vocab_size * FLOAT32)
     runtime = RUNTIME[device]
     if compiled:
         activations = round(COMPILED_SHARE * activations)
@@ -236,6 +245,11 @@ def training_memory(
         host_saving=(0 if config.save.policy == "none" else checkpoint_bytes(config, vocab_size)),
         on_host=device != "cuda",
     )
+
+
+def _with_holes(size: int, piece: int) -> int:
+    """What `size` bytes in tensors of `piece` bytes take of a heap; never less for larger ones."""
+    return round(size * (1 + MAPPED + (HOLES - MAPPED) * min(1.0, PIECE / piece)))
 
 
 def logit_bytes(config: Config, vocab_size: int, precision: str) -> int:

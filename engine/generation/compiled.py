@@ -31,7 +31,14 @@ from engine.atomic import discard
 from engine.errors import EngineError, in_words
 from engine.generation.compiling import Recipe
 from engine.generation.layout import lay_in_rows
-from engine.generation.step import MOST_ROWS, Form, inputs_of, is_possible, weights_of
+from engine.generation.step import (
+    MOST_ROWS,
+    Form,
+    inputs_of,
+    is_possible,
+    reads_all,
+    weights_of,
+)
 from engine.model import GPT, KVCache
 
 When = Literal["never", "kept", "behind", "before"]
@@ -51,13 +58,22 @@ class CompiledStep:
     def __init__(self, package: Path, model: GPT) -> None:
         """Raises what PyTorch raises for a package that it cannot load."""
         self._model = model
-        self._run = torch._inductor.aoti_load_package(package, run_single_threaded=True).loader.run
+        device = model.wte.weight.device
+        loaded = torch._inductor.aoti_load_package(
+            package,
+            run_single_threaded=True,
+            device_index=-1 if device.index is None else device.index,
+        )
+        # Past the wrapper around it, which parses a description at every call.
+        self._run = loaded.loader.run
         self._weights: list[Tensor] = []
         self._counted = torch.empty(0, dtype=torch.long)
+        self._recorded_for: KVCache | None = None
 
     def bind(self) -> None:
         """Take the weights that the model has now."""
         lay_in_rows(self._model)
+        self._recorded_for = None
         self._weights = weights_of(self._model)
 
     def __call__(self, tokens_B1: Tensor, cache: KVCache) -> tuple[Tensor, Tensor, Tensor]:
@@ -65,10 +81,29 @@ class CompiledStep:
         most = 1 + max(slots.total for slots in cache.kinds.values())
         if len(self._counted) < most:
             self._counted = torch.arange(2 * most, device=cache.device)
-        # Past the wrapper that `aoti_load_package` gives, which parses a description at every call.
-        scores = self._run([*self._weights, *inputs_of(tokens_B1, cache, self._counted)])
+        whole = reads_all(cache)
+        inputs = inputs_of(tokens_B1, cache, self._counted, Form.of(cache), whole=whole)
+        scores = self._replay(inputs, cache) if whole else self._run([*self._weights, *inputs])
         cache.end(1)
         return tuple(scores)
+
+    def _replay(self, inputs: list[Tensor], cache: KVCache) -> list[Tensor]:
+        """The same on CUDA, where a token costs one launch instead of hundreds: its kernels are
+        recorded at the first of a text and replayed. (No GPU was at hand: this has never run.)"""
+        if self._recorded_for is not cache:
+            kept = [x for layer in cache.layers for x in (layer.k, layer.v)]
+            addresses = {tensor.data_ptr() for tensor in kept}
+            # What changes has one place of its own; keys and values stay where they are.
+            self._inputs = [x if x.data_ptr() in addresses else x.clone() for x in inputs]
+            self._run([*self._weights, *self._inputs])  # outside of a recording first, as it must
+            self._graph, self._recorded_for = torch.cuda.CUDAGraph(), cache
+            with torch.cuda.graph(self._graph):
+                self._scores = self._run([*self._weights, *self._inputs])
+        for place, new in zip(self._inputs, inputs, strict=True):
+            if place is not new:
+                place.copy_(new)
+        self._graph.replay()
+        return self._scores
 
 
 class Steps:
@@ -93,7 +128,9 @@ class Steps:
         self._bound: set[Form] = set()
         self._threads: list[threading.Thread] = []
         self._child: subprocess.Popen[str] | None = None
-        self._given_up = when == "never" or device.type != "cpu" or not is_possible(model)
+        self._given_up = (
+            when == "never" or device.type not in ("cpu", "cuda") or not is_possible(model)
+        )
 
     def begin(self) -> None:
         """A new text: weights may have been replaced since the last, and a compilation that was not

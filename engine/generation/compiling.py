@@ -101,7 +101,7 @@ def _example(
     config: ModelConfig, form: Form, dtype: torch.dtype, device: torch.device
 ) -> tuple[KVCache, list[Tensor]]:
     """Inputs of the form, none of whose lengths are 0 or 1 or equal by chance."""
-    padding = torch.arange(form.rows, device=device) % 2 if form.padded else None
+    padding = (torch.arange(form.rows, device=device) + 1) % 2 if form.padded else None
     cache = KVCache(
         config,
         form.rows,
@@ -113,7 +113,8 @@ def _example(
     )
     cache.end(2)
     tokens_B1 = torch.zeros(form.rows, 1, dtype=torch.long, device=device)
-    return cache, inputs_of(tokens_B1, cache, torch.arange(config.context_length + 7))
+    counted = torch.arange(config.context_length + 7, device=device)
+    return cache, inputs_of(tokens_B1, cache, counted, form)
 
 
 def _lengths(cache: KVCache, form: Form) -> list[dict[int, Any]]:
@@ -124,7 +125,7 @@ def _lengths(cache: KVCache, form: Form) -> list[dict[int, Any]]:
         lengths += [{}, {}, {0: filled}]
         if form.stream:
             lengths.append({0: filled})
-        elif form.padded:
+        elif form.masked:
             lengths.append({3: filled})
     total = {window: torch.export.Dim(f"total_{window}", min=2) for window in cache.kinds}
     of_layers = [{2: total[cache.config.window_of(layer)]} for layer in range(len(cache.layers))]

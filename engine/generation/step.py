@@ -27,6 +27,7 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call
+from torch.nn import functional
 
 from engine.config.sections import ModelConfig
 from engine.model import GPT, KVCache, Routing
@@ -46,14 +47,27 @@ class Form:
 
     rows: int
     padded: bool
-    """Rows begin at different steps: each has a mask."""
+    """Rows begin at different steps: each has places of its own."""
+    masked: bool
+    """Not all that is read is seen: in padded rows, or where every token reads all slots."""
     stream: bool
     """Keys are kept unturned, and turned by their places inside the cache."""
 
     @classmethod
     def of(cls, cache: KVCache) -> Form:
-        rows = cache.layers[0].k.shape[0]
-        return cls(rows, cache.padding_B is not None, cache.stream is not None)
+        padded = cache.padding_B is not None
+        return cls(
+            rows=cache.layers[0].k.shape[0],
+            padded=padded,
+            masked=padded or reads_all(cache),
+            stream=cache.stream is not None,
+        )
+
+
+def reads_all(cache: KVCache) -> bool:
+    """Whether every token reads all slots, so that no length changes: on CUDA, whose kernels are
+    recorded once and replayed. A stream's places do not allow it."""
+    return cache.device.type == "cuda" and cache.stream is None
 
 
 def is_possible(model: nn.Module) -> bool:
@@ -70,23 +84,29 @@ def weights_of(model: GPT) -> list[Tensor]:
     return list(model.state_dict().values())
 
 
-def inputs_of(tokens_B1: Tensor, cache: KVCache, counted: Tensor) -> list[Tensor]:
+def inputs_of(
+    tokens_B1: Tensor, cache: KVCache, counted: Tensor, form: Form, *, whole: bool = False
+) -> list[Tensor]:
     """What `Step.forward` takes for the next token of the texts in `cache`, for which room is made.
 
-    `counted`: 0, 1, 2, … at least as many as the cache has slots.
+    `counted`: 0, 1, 2, … at least as many as the cache has slots. `whole`: of all slots instead of
+    the filled ones, if the form has a mask.
     """
     views = cache.begin(1)
     inputs = [tokens_B1]
     for window, view in views.items():
         slots = cache.kinds[window]
         assert isinstance(slots.writes, slice)  # one step alone never wraps
-        inputs += [view.query_places, counted[slots.writes], counted[: slots.filled]]
+        seen_S = counted[: slots.total if whole else slots.filled]
+        inputs += [view.query_places, counted[slots.writes], seen_S]
         if cache.stream is not None:
             assert view.key_places is not None
             inputs.append(view.key_places)
-        elif cache.padding_B is not None:
-            assert view.sight.mask is not None
-            inputs.append(view.sight.mask)
+        elif form.masked:
+            mask = (seen_S < slots.filled)[None, None, None]
+            if view.sight.mask is not None:
+                mask = mask & functional.pad(view.sight.mask, (0, len(seen_S) - slots.filled))
+            inputs.append(mask)
     inputs += [layer.k for layer in cache.layers]
     inputs += [layer.v for layer in cache.layers]
     return inputs
@@ -135,7 +155,7 @@ class _TracedCache:
         for window in dict.fromkeys(config.window_of(layer) for layer in range(config.n_layer)):
             places, slot, seen = next(inputs), next(inputs), next(inputs)
             key_places = next(inputs) if form.stream else None
-            mask = next(inputs) if form.padded else None
+            mask = next(inputs) if form.masked else None
             self._views[window] = View(Sight(causal=False, mask=mask), places, key_places)
             writes[window] = slot, seen.shape[0]
         keys, values = ([next(inputs) for _ in range(config.n_layer)] for _ in range(2))

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import pytest
 
-from engine import machine, survey
+from engine import machine, peaks, survey
+from engine.bench import limits
 from engine.config import Config
 from engine.corpora import get_tokenizer, prepare
 from engine.errors import CorpusError, DeviceError
@@ -97,11 +99,20 @@ def test_a_gpu_that_is_not_here_is_planned_as_published(lab: Lab) -> None:
 def test_a_cpus_rates_are_measured_once_in_a_process_of_their_own(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Without a rate there is no time in the plan; torch must not come into this process."""
+    """Without a rate there is no time in the plan; torch must not come into this process. What that
+    process does is done here, with a buffer that takes no second."""
     monkeypatch.setenv("TUI_LAB_CACHE_DIR", str(tmp_path / "cache"))
+    monkeypatch.setattr(limits, "BYTES", {"cpu": 1 << 20})
     config = CONFIG.with_values({"train.precision": "float32", "train.threads": 1})
     facts = survey.survey_device(config, "cpu")
     assert (facts.peak_flops, facts.bandwidth) == (0.0, 0.0)
+
+    def run(command: list[str], **_: object) -> None:
+        assert command[:3] == [sys.executable, "-m", "engine.peaks"]
+        name, precision, threads = command[3:]
+        peaks.main(name, precision, int(threads))
+
+    monkeypatch.setattr(survey.subprocess, "run", run)
     assert survey.measure_device(facts)
     facts = survey.survey_device(config, "cpu")
     assert facts.peak_flops > 1e8 and facts.bandwidth > 1e8
