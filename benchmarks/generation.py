@@ -1,126 +1,134 @@
-"""Tokens per second with the cache: ours, `transformers`' and nanoGPT's way, in turn.
+"""Tokens per second with the cache: ours, `transformers`' and nanoGPT's, in turn.
 
-    python -m benchmarks.generation [--nanogpt DIR]
+    python -m benchmarks.generation [--nanogpt DIR] [--quick]
 
 A network of nanoGPT's character size (384 wide, 6 layers, 6 heads, context 256, 65 characters),
-eager, float32, one text, 256 tokens from one, sampled at temperature 0.8. All three have the same
-weights. nanoGPT keeps no keys and values: each token costs a pass over the whole context. Without
-`--nanogpt`, a checkout of it, the same algorithm runs on plain modules written here.
+random weights, one text of 256 tokens from one, sampled at temperature 0.8, in one process whose
+sides take turns. Ours goes through the loop that serves a console: every token comes with its
+probability, entropy and text. nanoGPT keeps no keys and values; without a checkout it is missing.
+
+The roofline is the rate at which memory brings the weights that one token is multiplied with, and
+nothing else (no keys and values): bandwidth, measured in every round, over their bytes.
 """
 
 from __future__ import annotations
 
 import argparse
-import importlib.util
+import copy
+import os
 import statistics
-import sys
+import tempfile
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
-from torch.nn import functional
 
-from benchmarks.quiet import Watch
+from benchmarks import quiet
+from benchmarks.interleave import MOST, spread
+from benchmarks.peers.nanogpt import load_model
+from benchmarks.ratios import Ratio, of_rounds
 from benchmarks.report import machine_facts, write_result
+from engine.arithmetic import matmul_parameters
+from engine.bench.limits import READ, bandwidth
 from engine.config.sections import ModelConfig
 from engine.exchange import hf_config
 from engine.exchange.families import family_of
 from engine.exchange.weights import pieces
-from engine.generation.generate import generate
+from engine.generation.compiled import Steps
+from engine.generation.generate import generate, generate_batch
 from engine.generation.layout import lay_out
 from engine.generation.params import SamplingParams
 from engine.model import GPT
 from engine.tokenizers import build
 
 SHAPE = ModelConfig(n_layer=6, n_head=6, n_embd=384, context_length=256)
-VOCAB, TOKENS, TEMPERATURE = 65, 256, 0.8
+VOCAB, TOKENS, TEMPERATURE, ROWS = 65, 256, 0.8, 16
+PROMPT = 64
+"""Tokens of the prompt whose first token is timed."""
 THREADS = 2
-TARGETS = {"transformers": 1.2, "nanogpt": 6.0}
-"""How many times as fast ours must be."""
+ROUNDS, QUICK_ROUNDS = 9, 2
+BANDWIDTH_SECONDS = 0.3
+GROUP = "Generation"
 CPU = torch.device("cpu")
+OURS, EAGER, BF16, BATCH = "tui-lab", "tui-lab eager", "tui-lab bf16", f"tui-lab, {ROWS} at once"
+TRANSFORMERS, NANOGPT = "transformers with its cache", "nanoGPT"
+FIRST, THEIR_FIRST = "tui-lab, first token", "transformers, first token"
+
+Run = Callable[[], int]
+"""Generates once, and tells how many tokens."""
 
 
-class PlainBlock(nn.Module):
-    """nanoGPT's block, as its model.py computes it; names are of GPT-2."""
+@dataclass(frozen=True)
+class Sides:
+    runs: dict[str, Run]
+    compile_seconds: dict[str, float]
+    weight_bytes: dict[str, int]
+    """That one token is multiplied with, of ours in either precision."""
 
-    def __init__(self, config: ModelConfig) -> None:
-        super().__init__()
-        C = config.n_embd
-        self.n_head = config.n_head
-        self.ln_1, self.ln_2 = nn.LayerNorm(C), nn.LayerNorm(C)
-        self.qkv, self.proj = nn.Linear(C, 3 * C), nn.Linear(C, C)
-        self.fc, self.out = nn.Linear(C, 4 * C), nn.Linear(4 * C, C)
 
-    def forward(self, x: Tensor) -> Tensor:
-        B, T, C = x.shape
-        q, k, v = (
-            part.view(B, T, self.n_head, C // self.n_head).transpose(1, 2)
-            for part in self.qkv(self.ln_1(x)).split(C, dim=2)
+def make_sides(nanogpt: Path | None) -> Sides:
+    """All that can run here, warm, with compiled steps ready."""
+    torch.manual_seed(1)
+    model = GPT(SHAPE, VOCAB).eval()
+    theirs = _transformers(model)
+    tokenizer = build("char", lambda: iter(["".join(map(chr, range(48, 48 + VOCAB)))]), 0)
+    params = SamplingParams(temperature=TEMPERATURE, max_tokens=TOKENS, seed=1)
+    start = torch.zeros(1, 1, dtype=torch.long)
+    prompt = torch.arange(PROMPT)[None] % VOCAB
+    eager, bf16 = copy.deepcopy(model), copy.deepcopy(model).bfloat16()
+    lay_out(eager)  # as a loaded checkpoint is
+    steps = {model: Steps(model, CPU, "behind"), bf16: Steps(bf16, CPU, "behind")}
+
+    def ours(which: GPT) -> Run:
+        return lambda: sum(
+            1 for _ in generate(which, tokenizer, [0], params, device=CPU, steps=steps.get(which))
         )
-        y = functional.scaled_dot_product_attention(q, k, v, is_causal=True)
-        x = x + self.proj(y.transpose(1, 2).contiguous().view(B, T, C))
-        return x + self.out(functional.gelu(self.fc(self.ln_2(x))))
+
+    def batch() -> int:
+        texts = generate_batch(
+            model, tokenizer, [[0]] * ROWS, params, device=CPU, steps=steps[model]
+        )
+        return sum(1 for _ in texts)
+
+    def first() -> int:
+        next(generate(eager, tokenizer, prompt[0].tolist(), params, device=CPU))
+        return 1
+
+    def their(ids: torch.Tensor, tokens: int) -> Run:
+        def run() -> int:
+            made = theirs.generate(
+                ids, attention_mask=torch.ones_like(ids), max_new_tokens=tokens, do_sample=True,
+                temperature=TEMPERATURE, top_k=0, pad_token_id=0,
+            )  # fmt: skip
+            return made.shape[1] - ids.shape[1]
+
+        return run
+
+    runs = {
+        OURS: ours(model), EAGER: ours(eager), BF16: ours(bf16), BATCH: batch, FIRST: first,
+        TRANSFORMERS: their(start, TOKENS), THEIR_FIRST: their(prompt, 1),
+    }  # fmt: skip
+    if nanogpt is not None:
+        plain = load_model(
+            nanogpt, block_size=SHAPE.context_length, vocab_size=VOCAB, n_layer=SHAPE.n_layer,
+            n_head=SHAPE.n_head, n_embd=SHAPE.n_embd,
+        ).eval()  # fmt: skip
+        runs[NANOGPT] = lambda: plain.generate(start, TOKENS, TEMPERATURE).shape[1] - 1
+    seconds = {}
+    for name, which in ((OURS, model), (BF16, bf16), (BATCH, model)):
+        runs[name]()  # eager, and asks for the step
+        began = time.perf_counter()
+        steps[which].wait()
+        seconds[name] = time.perf_counter() - began
+    weights = matmul_parameters(SHAPE, VOCAB)
+    return Sides(runs, seconds, {OURS: 4 * weights, EAGER: 4 * weights, BF16: 2 * weights})
 
 
-class PlainPeer(nn.Module):
-    """nanoGPT's algorithm: the context, cropped, goes through the whole network for every token."""
-
-    def __init__(self, config: ModelConfig) -> None:
-        super().__init__()
-        self.context = config.context_length
-        self.wte = nn.Embedding(VOCAB, config.n_embd)
-        self.wpe = nn.Embedding(config.context_length, config.n_embd)
-        self.blocks = nn.ModuleList(PlainBlock(config) for _ in range(config.n_layer))
-        self.ln_f = nn.LayerNorm(config.n_embd)
-
-    @torch.no_grad()
-    def generate(self, ids: Tensor, tokens: int, temperature: float) -> Tensor:
-        for _ in range(tokens):
-            seen = ids[:, -self.context :]
-            x = self.wte(seen) + self.wpe(torch.arange(seen.shape[1]))
-            for block in self.blocks:
-                x = block(x)
-            # The output matrix for the last position alone, as nanoGPT does it.
-            logits = functional.linear(self.ln_f(x)[:, -1], self.wte.weight) / temperature
-            ids = torch.cat((ids, torch.multinomial(logits.softmax(-1), 1)), dim=1)
-        return ids
-
-
-def plain_peer(ours: GPT) -> PlainPeer:
-    peer = PlainPeer(ours.config).eval()
-    names = {
-        ".attn.qkv.": ".qkv.",
-        ".attn.proj.": ".proj.",
-        ".mlp.fc.": ".fc.",
-        ".mlp.proj.": ".out.",
-    }
-    state = {}
-    for name, tensor in ours.state_dict().items():
-        for old, new in names.items():
-            name = name.replace(old, new)
-        state[name] = tensor
-    peer.load_state_dict(state)
-    return peer
-
-
-def checkout(folder: Path) -> Any:
-    """nanoGPT's own GPT of this shape, with weights of its own: they do not change its speed."""
-    spec = importlib.util.spec_from_file_location("nanogpt_model", folder / "model.py")
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
-    config = module.GPTConfig(
-        block_size=SHAPE.context_length, vocab_size=VOCAB, n_layer=SHAPE.n_layer,
-        n_head=SHAPE.n_head, n_embd=SHAPE.n_embd, dropout=0.0, bias=True,
-    )  # fmt: skip
-    return module.GPT(config).eval()
-
-
-def transformers_peer(ours: GPT) -> Any:
+def _transformers(ours: GPT) -> Any:
+    """GPT-2 as `transformers` has it, with our weights."""
     import transformers
 
     family = family_of(ours.config)
@@ -133,70 +141,130 @@ def transformers_peer(ours: GPT) -> Any:
     return theirs
 
 
-def competitors(nanogpt: Path | None) -> dict[str, Callable[[], int]]:
-    """Each generates once and tells how many tokens."""
-    torch.manual_seed(1)
-    ours = GPT(SHAPE, VOCAB).eval()
-    tokenizer = build("char", lambda: iter(["".join(map(chr, range(48, 48 + VOCAB)))]), 0)
-    params = SamplingParams(temperature=TEMPERATURE, max_tokens=TOKENS, seed=1)
-    start = torch.zeros(1, 1, dtype=torch.long)
-    theirs = transformers_peer(ours)
-    plain = checkout(nanogpt) if nanogpt else plain_peer(ours)
-    lay_out(ours)  # as a loaded checkpoint is
+@dataclass
+class Rounds:
+    """Of every round: tokens a second of each side, bytes a second of memory, others' share."""
 
-    def run_ours() -> int:
-        return sum(1 for _ in generate(ours, tokenizer, [0], params, device=CPU))
+    rates: list[dict[str, float]]
+    bandwidths: list[float]
+    others: list[float]
 
-    def run_transformers() -> int:
-        made = theirs.generate(
-            start, attention_mask=torch.ones_like(start), max_new_tokens=TOKENS, do_sample=True,
-            temperature=TEMPERATURE, top_k=0, pad_token_id=0,
-        )  # fmt: skip
-        return made.shape[1] - 1
+    @property
+    def kept(self) -> list[int]:
+        """Numbers of the quiet rounds; of all, if there are none."""
+        chosen = [at for at, share in enumerate(self.others) if share <= quiet.LIMIT]
+        return chosen or list(range(len(self.rates)))
 
-    def run_nanogpt() -> int:
-        return plain.generate(start, TOKENS, TEMPERATURE).shape[1] - 1
+    def of(self, side: str) -> list[float]:
+        return [self.rates[at][side] for at in self.kept]
 
-    return {"ours": run_ours, "transformers": run_transformers, "nanogpt": run_nanogpt}
+    def ratios(self, ours: str, theirs: str) -> list[float]:
+        return [self.rates[at][ours] / self.rates[at][theirs] for at in self.kept]
+
+    def rooflines(self, side: str, weight_bytes: int) -> list[float]:
+        return [self.rates[at][side] * weight_bytes / self.bandwidths[at] for at in self.kept]
+
+
+def take_turns(runs: dict[str, Run], wanted: int) -> Rounds:
+    """As many quiet rounds if `MOST` times as many bring them, every other one backwards."""
+    for run in runs.values():
+        run()  # warm, and not counted
+    rounds = Rounds([], [], [])
+    while len(rounds.rates) < MOST * wanted:
+        if sum(share <= quiet.LIMIT for share in rounds.others) >= wanted:
+            break
+        order = list(runs) if len(rounds.rates) % 2 == 0 else list(reversed(runs))
+        rates = {}
+        with quiet.Watch() as watch:
+            for name in order:
+                began = time.perf_counter()
+                tokens = runs[name]()
+                rates[name] = tokens / (time.perf_counter() - began)
+            rounds.bandwidths.append(bandwidth(CPU, BANDWIDTH_SECONDS).read)
+        rounds.rates.append(rates)
+        rounds.others.append(watch.others)
+        told = ", ".join(f"{name} {rate:,.0f}" for name, rate in rates.items())
+        print(f"    {told} tokens/s; others {watch.others:.0%}", flush=True)
+    return rounds
+
+
+def measure(options: argparse.Namespace) -> dict[str, Any]:
+    """`options`: `nanogpt`, a checkout or None, and `quick`. Facts, rates, and the ratios that are
+    aimed at (`benchmarks.ratios.Ratio`), JSON-ready but for those."""
+    torch.set_num_threads(THREADS)
+    with tempfile.TemporaryDirectory() as cache:
+        kept = os.environ.get("TUI_LAB_CACHE_DIR")
+        os.environ["TUI_LAB_CACHE_DIR"] = cache  # so that compiling is timed
+        try:
+            sides = make_sides(options.nanogpt)
+            rounds = take_turns(sides.runs, QUICK_ROUNDS if options.quick else ROUNDS)
+        finally:
+            if kept is None:
+                del os.environ["TUI_LAB_CACHE_DIR"]
+            else:
+                os.environ["TUI_LAB_CACHE_DIR"] = kept
+    medians = {name: statistics.median(rounds.of(name)) for name in sides.runs}
+    shares = {
+        name: spread(rounds.rooflines(name, size)) for name, size in sides.weight_bytes.items()
+    }
+    return {
+        "shape": "384 x 6 x 6, context 256, 65 characters, float32 unless said",
+        "tokens": TOKENS,
+        "threads": THREADS,
+        "missing": [] if NANOGPT in sides.runs else [NANOGPT],
+        "tokens_per_second": {name: spread(rounds.of(name)) for name in sides.runs},
+        "first_token_seconds": {name: 1 / medians[name] for name in (FIRST, THEIR_FIRST)},
+        "compile_seconds": sides.compile_seconds,
+        "bandwidth": {
+            **spread([rounds.bandwidths[at] for at in rounds.kept]),
+            "how": READ,
+            "weight_bytes": sides.weight_bytes,
+        },
+        "share_of_the_roofline": shares,
+        "rounds": len(rounds.kept),
+        "discarded": len(rounds.rates) - len(rounds.kept),
+        "others_share_of_cores": [round(share, 3) for share in rounds.others],
+        "ratios": _ratios(rounds, sides),
+    }
+
+
+def _ratios(rounds: Rounds, sides: Sides) -> list[Ratio]:
+    discarded = len(rounds.rates) - len(rounds.kept)
+    wanted = [
+        ("one text against nanoGPT", OURS, NANOGPT, 15.0),
+        ("one text against transformers with its cache", OURS, TRANSFORMERS, 3.0),
+        ("one text, eager, against transformers with its cache", EAGER, TRANSFORMERS, None),
+        ("one text in bfloat16 against float32", BF16, OURS, None),
+        (f"{ROWS} texts at once against one", BATCH, OURS, 6.0),
+        (f"first token after {PROMPT} against transformers", FIRST, THEIR_FIRST, 1.0),
+    ]
+    ratios = [
+        of_rounds(GROUP, name, rounds.ratios(ours, theirs), target, discarded=discarded)
+        for name, ours, theirs, target in wanted
+        if theirs in sides.runs
+    ]
+    note = f"bandwidth: {READ}; its median of this run over the weights' bytes"
+    for name, side, target in (("float32", OURS, 0.8), ("bfloat16", BF16, None)):
+        values = rounds.rooflines(side, sides.weight_bytes[side])
+        title = f"one text in {name}, share of the memory roofline"
+        ratios.append(of_rounds(GROUP, title, values, target, discarded=discarded, note=note))
+    return ratios
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--nanogpt", type=Path, help="a checkout of nanoGPT")
-    parser.add_argument("--rounds", type=int, default=9)
+    parser.add_argument("--quick", action="store_true", help="two rounds")
     parser.add_argument("--write", action="store_true", help="keep the result")
     options = parser.parse_args()
-    torch.set_num_threads(THREADS)
-    runs = competitors(options.nanogpt)
-    seconds: dict[str, list[float]] = {name: [] for name in runs}
-    for run in runs.values():
-        assert run() == TOKENS  # warm, and all of them to the end
-    with Watch() as watch:
-        for _ in range(options.rounds):
-            for name, run in runs.items():
-                started = time.perf_counter()
-                run()
-                seconds[name].append(time.perf_counter() - started)
-    medians = {name: statistics.median(times) for name, times in seconds.items()}
-    result = {
-        **machine_facts(),
-        "shape": "384 x 6 x 6, context 256, 65 characters, float32, eager",
-        "tokens": TOKENS,
-        "threads": THREADS,
-        "nanogpt": "its own code" if options.nanogpt else "its algorithm, on modules of this file",
-        "others_share_of_cores": round(watch.others, 3),
-        "tokens_per_second": {n: round(TOKENS / median, 1) for n, median in medians.items()},
-        "seconds": {n: [round(t, 4) for t in times] for n, times in seconds.items()},
-        "times_as_fast": {n: round(medians[n] / medians["ours"], 3) for n in TARGETS},
-        "by_the_fastest": {n: round(min(seconds[n]) / min(seconds["ours"]), 3) for n in TARGETS},
-        "targets": TARGETS,
-    }
-    for name, median in medians.items():
-        low, high = min(seconds[name]), max(seconds[name])
-        print(f"{name:13} {TOKENS / median:7.1f} tokens/s  ({low:.3f} to {high:.3f} s)")
-    for name, target in TARGETS.items():
-        print(f"{result['times_as_fast'][name]:.2f} times {name} (target {target})")
-    print(f"others took {watch.others:.1%} of the cores")
+    result = {**machine_facts(), **measure(options)}
+    for name, rates in result["tokens_per_second"].items():
+        print(f"{name:28}{rates['median']:9,.1f} ({rates['low']:,.1f} to {rates['high']:,.1f})")
+    for ratio in result["ratios"]:
+        print(ratio)
+    for name in result["missing"]:
+        print(f"{name}: missing, no checkout was given")
+    result["ratios"] = [ratio.to_dict() for ratio in result["ratios"]]
     if options.write:
         write_result("generation", result)
 

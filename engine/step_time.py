@@ -2,7 +2,7 @@
 
 A step is counted in a dozen amounts (`work`): floating-point operations, bytes through memory,
 calls. Each costs its share of the device's best rates (`Pace`), and the shares were fitted to
-measured steps: `python -m benchmarks.plan_accuracy --fit` measures and fits them again. Small
+measured steps: `python -m benchmarks.plan_fit` measures and fits them again. Small
 matrices reach less of the peak because they move more bytes and make more calls for the same
 operations, which is how the model knows it. No torch.
 """

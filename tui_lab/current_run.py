@@ -18,7 +18,7 @@ from tui_lab.trainer_thread import TrainerThread
 
 if TYPE_CHECKING:
     from engine.config import Config
-    from engine.events import Event, RunStarted
+    from engine.events import Event
     from tui_lab.app import LabApp
     from tui_lab.attached import AttachedRun
     from tui_lab.state import RunState

@@ -48,8 +48,8 @@ State = Literal["compiling", "compiled", "failed"]
 
 LONGEST = 3600.0
 """Seconds after which what a compilation has left counts as left by one that was ended."""
-KEPT = 64
-"""Packages kept in the cache, those used last."""
+KEPT = 32
+"""Packages of 3 to 5 MB kept in the cache, those used last."""
 
 
 class CompiledStep:
