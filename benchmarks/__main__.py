@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import re
 import subprocess
 import sys
@@ -25,7 +24,7 @@ from typing import Any
 from benchmarks import performance_page
 from benchmarks.parts import PARTS, NotHere, Options
 from benchmarks.report import RESULTS, machine_facts
-from benchmarks.training import DATA_VARIABLE
+from benchmarks.training import add_data_option
 from engine import atomic
 from engine.config import Config
 from engine.survey import survey_device
@@ -34,12 +33,7 @@ from engine.survey import survey_device
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     parser.add_argument("--nanogpt", type=Path, help="a checkout of nanoGPT")
-    parser.add_argument(
-        "--data",
-        type=Path,
-        default=os.environ.get(DATA_VARIABLE),
-        help=f"folder with tinyshakespeare/input.txt (default: ${DATA_VARIABLE})",
-    )
+    add_data_option(parser)
     parser.add_argument("--only", nargs="+", choices=PARTS, metavar="PART", help=", ".join(PARTS))
     parser.add_argument("--device", default="auto", help="cpu or cuda")
     parser.add_argument("--quick", action="store_true", help="under three minutes; nothing is kept")

@@ -7,6 +7,7 @@ inside `Gate.passed`, so that the other sides have the machine.
 
 from __future__ import annotations
 
+import argparse
 import json
 import os
 import sys
@@ -17,6 +18,7 @@ import psutil
 import torch
 
 from engine.bench.limits import matmul_peak, synchronize
+from engine.bench.shapes import SHAPES
 from engine.device import memory
 
 WARM_STEPS = 4
@@ -25,6 +27,14 @@ BESIDE_SECONDS = 0.1
 """Beside every window a matrix product is timed for so long: one of a fixed size in float32, which
 tells how the machine was, and the fastest in the side's own precision."""
 FIXED = {"cpu": 1024, "cuda": 4096}
+
+
+def add_side_options(parser: argparse.ArgumentParser) -> None:
+    """What every peer's side is told: the shape, where it computes, and how."""
+    parser.add_argument("--shape", choices=SHAPES, required=True)
+    parser.add_argument("--device", default="auto")
+    parser.add_argument("--precision", choices=("float32", "bfloat16"), default="float32")
+    parser.add_argument("--compile", action="store_true")
 
 
 class Gate:

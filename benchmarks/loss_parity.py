@@ -10,14 +10,13 @@ means may differ by no more than one standard deviation of the seeds in float32.
 from __future__ import annotations
 
 import argparse
-import os
 import statistics
 import tempfile
 from pathlib import Path
 from typing import Any
 
 from benchmarks.ratios import Ratio
-from benchmarks.training import DATA_VARIABLE, EMBEDDED, add_text
+from benchmarks.training import EMBEDDED, add_data_option, add_text
 from engine import control, events
 from engine.config import load_preset
 from engine.config.load import override
@@ -93,7 +92,7 @@ def compare(losses: dict[str, list[float]], steps: int) -> Ratio:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--data", type=Path, default=os.environ.get(DATA_VARIABLE))
+    add_data_option(parser)
     parser.add_argument("--device", default="cpu", choices=("cpu", "cuda"))
     parser.add_argument("--seeds", type=int, default=SEEDS)
     parser.add_argument("--steps", type=int, default=STEPS)

@@ -24,7 +24,7 @@ from typing import Any
 from benchmarks import quiet
 from benchmarks.interleave import ROOT, python
 from benchmarks.ratios import Ratio
-from benchmarks.training import DATA_VARIABLE, TEXTS, add_text
+from benchmarks.training import TEXTS, add_data_option, add_text
 from engine.config import list_presets, load_preset
 from engine.lab import Lab
 
@@ -209,12 +209,7 @@ def _lines(command: list[str], **environment: str) -> Iterator[dict[str, Any]]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--nanogpt", type=Path, help="a checkout of nanoGPT")
-    parser.add_argument(
-        "--data",
-        type=Path,
-        default=os.environ.get(DATA_VARIABLE),
-        help=f"folder with tinyshakespeare/input.txt (default: ${DATA_VARIABLE})",
-    )
+    add_data_option(parser)
     parser.add_argument("--presets", nargs="*", default=(), help="ours; by default both there are")
     parser.add_argument("--device", default="cpu", choices=PRESETS)
     parser.add_argument("--quick", action="store_true", help="a few steps, to see that it works")

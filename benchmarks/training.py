@@ -37,14 +37,19 @@ TAIL = 50
 """Last steps over which what a router does is averaged."""
 
 
-def add_options(parser: argparse.ArgumentParser) -> None:
-    """The options that every experiment has."""
+def add_data_option(parser: argparse.ArgumentParser) -> None:
+    """`--data`: where the texts lie."""
     parser.add_argument(
         "--data",
         type=Path,
         default=os.environ.get(DATA_VARIABLE),
         help=f"folder with tinyshakespeare/ and wikitext-2/ (default: ${DATA_VARIABLE})",
     )
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """The options that every experiment has."""
+    add_data_option(parser)
     parser.add_argument("--quick", action="store_true", help="a minute, on the text at hand")
     parser.add_argument(
         "--set", action="append", default=[], help="a field for all runs, as in tui-lab train"

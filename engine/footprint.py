@@ -29,7 +29,7 @@ HOLES, MAPPED, PIECE = 0.5, 0.1, 32 << 20
 """What the heap of a processor's C library holds beyond what is allocated in it, in shares: much of
 tensors below 32 MiB, between which there are holes; less of larger ones, which glibc maps one by
 one. Measured of some thirty networks (`python -m benchmarks.plan_fit`)."""
-COMPILER = {"cpu": 200_000_000, "cuda": 0, "mps": 200_000_000}
+COMPILER = {"cpu": 110_000_000, "cuda": 0, "mps": 200_000_000}
 """What torch.compile takes on top: its modules, and what it remembers of the graphs."""
 COMPILED_SHARE, COMPILED_LOGITS = 0.8, 0.7
 """Of activations and of logits, what a compiled step holds: it computes cheap ones again, and

@@ -22,7 +22,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from benchmarks.gate import Gate
+from benchmarks.gate import Gate, add_side_options
 from engine import machine
 from engine.bench.shapes import SHAPES
 from engine.device import choose_device
@@ -103,10 +103,7 @@ def stepper(
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--checkout", type=Path, required=True)
-    parser.add_argument("--shape", choices=SHAPES, required=True)
-    parser.add_argument("--device", default="auto")
-    parser.add_argument("--precision", choices=("float32", "bfloat16"), default="float32")
-    parser.add_argument("--compile", action="store_true")
+    add_side_options(parser)
     options = parser.parse_args()
     shape, device = SHAPES[options.shape], choose_device(options.device)
     torch.set_num_threads(machine.cores())

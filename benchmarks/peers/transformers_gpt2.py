@@ -10,7 +10,7 @@ import argparse
 import numpy as np
 import torch
 
-from benchmarks.gate import Gate
+from benchmarks.gate import Gate, add_side_options
 from benchmarks.peers.nanogpt import BETAS, CLIP, LEARNING_RATE, WEIGHT_DECAY, autocast
 from engine import machine
 from engine.bench.shapes import SHAPES
@@ -21,10 +21,7 @@ TOKENS = 1_000_000
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--shape", choices=SHAPES, required=True)
-    parser.add_argument("--device", default="auto")
-    parser.add_argument("--precision", choices=("float32", "bfloat16"), default="float32")
-    parser.add_argument("--compile", action="store_true")
+    add_side_options(parser)
     options = parser.parse_args()
     shape, device = SHAPES[options.shape], choose_device(options.device)
     torch.set_num_threads(machine.cores())

@@ -99,7 +99,7 @@ def command(
     from tui_lab.__main__ import main
 
     os.environ.update(_environment(root))
-    peaks.measure = lambda device, precision: 1e12
+    peaks.measured_peak = lambda *asked: 1e12
     _tell(say)
     if output.startswith("/dev/"):
         os.setsid()  # and the first terminal that is opened is the session's

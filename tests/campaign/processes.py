@@ -152,7 +152,7 @@ def train(say: Callable[..., None], root: Path, run: str, values: dict | None) -
     from engine.session import resume_training, run_training
 
     os.environ["TUI_LAB_CACHE_DIR"] = str(root / "cache")
-    peaks.measure = lambda device, precision: 1e12  # 0.2 s in which nothing can be lost
+    peaks.measured_peak = lambda *asked: 1e12  # 0.2 s in which nothing can be lost
     write, apply = background.write_checkpoint, Retention.apply
     background.write_checkpoint = _announced(say, write, "writing", "durable")
     Retention.apply = _announced(say, apply, "", "settled")

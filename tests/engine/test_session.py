@@ -81,6 +81,16 @@ def assert_same(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> None:
     assert [name for name in a if not torch.equal(a[name], b[name])] == []
 
 
+def assert_resumes(lab: Lab, config: Config) -> None:
+    """Stopped after five steps and resumed, a run of `config` is the uninterrupted one."""
+    whole, first, second = Run(), Run({5: [control.Stop()]}), Run()
+    whole.train(lab, config, name="whole")
+    first.train(lab, config, name="cut")
+    second.resume(lab, "cut")
+    assert first.losses() | second.losses() == whole.losses()
+    assert_same(final_state(lab, "whole"), final_state(lab, "cut"))
+
+
 def test_a_run_leaves_its_whole_story_in_its_folder(small_lab: Lab) -> None:
     run = Run()
     finished = run.train(small_lab, tiny_config(), preset="micro")

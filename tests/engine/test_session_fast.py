@@ -10,7 +10,13 @@ from engine import control, events
 from engine.checkpoints import list_checkpoints
 from engine.checkpoints.load import load_training
 from engine.lab import Lab
-from tests.engine.test_session import Run, assert_same, final_state, tiny_config
+from tests.engine.test_session import (
+    Run,
+    assert_resumes,
+    assert_same,
+    final_state,
+    tiny_config,
+)
 
 WAYS: dict[str, dict[str, Any]] = {
     "muon": {"optimizer__name": "muon", "optimizer__muon_lr": 2e-2},
@@ -21,13 +27,7 @@ WAYS: dict[str, dict[str, Any]] = {
 
 @pytest.mark.parametrize("name", WAYS)
 def test_stopped_and_resumed_it_is_the_uninterrupted_run(small_lab: Lab, name: str) -> None:
-    config = tiny_config(**WAYS[name])
-    whole, first, second = Run(), Run({5: [control.Stop()]}), Run()
-    whole.train(small_lab, config, name="whole")
-    first.train(small_lab, config, name="cut")
-    second.resume(small_lab, "cut")
-    assert first.losses() | second.losses() == whole.losses()
-    assert_same(final_state(small_lab, "whole"), final_state(small_lab, "cut"))
+    assert_resumes(small_lab, tiny_config(**WAYS[name]))
 
 
 @pytest.mark.parametrize("name", ["recompute", "chunks"])

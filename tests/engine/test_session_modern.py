@@ -8,12 +8,16 @@ from typing import Any
 import pytest
 import torch
 
-from engine import control, events
+from engine import events
 from engine.follow import Follower
 from engine.lab import Lab
 from engine.metrics import read_metrics
 from engine.model import Routing
-from tests.engine.test_session import Run, assert_same, final_state, tiny_config
+from tests.engine.test_session import (
+    Run,
+    assert_resumes,
+    tiny_config,
+)
 
 MODERN: dict[str, Any] = {
     "model__norm": "rmsnorm",
@@ -41,13 +45,7 @@ SHAPES = {
 @pytest.mark.parametrize("name", SHAPES)
 def test_stopped_and_resumed_it_is_the_uninterrupted_run(small_lab: Lab, name: str) -> None:
     """With dropout, between two accumulated steps, evaluation and samples on the way."""
-    config = tiny_config(**SHAPES[name])
-    whole, first, second = Run(), Run({5: [control.Stop()]}), Run()
-    whole.train(small_lab, config, name="whole")
-    first.train(small_lab, config, name="cut")
-    second.resume(small_lab, "cut")
-    assert first.losses() | second.losses() == whole.losses()
-    assert_same(final_state(small_lab, "whole"), final_state(small_lab, "cut"))
+    assert_resumes(small_lab, tiny_config(**SHAPES[name]))
 
 
 @pytest.mark.parametrize("name", SHAPES)
