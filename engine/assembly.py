@@ -6,6 +6,7 @@ import functools
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -38,6 +39,8 @@ if TYPE_CHECKING:
 
 STOP_FILE = "stop"
 """A file of this name in the run's `control/` folder ends the run, with its state saved."""
+VOCABULARY_MULTIPLE = {"cuda": 64}
+"""By kind of device, of what the output matrix has a multiple of rows in a step."""
 
 
 def assemble(
@@ -65,7 +68,8 @@ def assemble(
         skip_spikes=config.train.on_spike != "warn" and scaler is None,
         scaled=scaler is not None,
     )
-    feed = Feed(Batches(material.train, config.train.batch_size, config.train.seed))
+    batches = Batches(material.train, config.train.batch_size, config.train.seed)
+    feed = Feed(batches, make=_pinned if device.type == "cuda" else torch.from_numpy)
 
     control_folder = folder.path / "control"
     control_folder.mkdir(mode=0o700, exist_ok=True)
@@ -75,6 +79,7 @@ def assemble(
         "vocab_size": vocab_size,
         "line": line_after(folder.path, resumed_from) if resumed_from else 0,
         "precision": str(machine.precision),
+        "threads": machine.threads,
         "digests": {
             "tokenizer": material.tokenizer.digest,
             "corpus": material.prepared.digest,
@@ -100,7 +105,8 @@ def assemble(
             earlier = saved.state.get("compiled")
     total_steps = count_steps(config, len(material.train))
     assert total_steps is not None  # the windows are counted
-    objective = Pretrain(config.model, config.train.loss_chunk)
+    multiple = VOCABULARY_MULTIPLE.get(device.type, 1)
+    objective = Pretrain(config.model, config.train.loss_chunk, multiple)
     loss: Callable[[Tensor], Loss] = functools.partial(objective.loss, model)
     per_token = flops_per_token(config.model, vocab_size)
     tokens = total_steps * config.train.accumulate * config.train.batch_size
@@ -135,6 +141,11 @@ def assemble(
         total_steps=total_steps,
     )
     return Trainer(folder.name, parts, emit, inbox, progress)
+
+
+def _pinned(batch: np.ndarray) -> Tensor:
+    """In memory that a GPU copies from by itself, while the step before is at work."""
+    return torch.from_numpy(batch).pin_memory()
 
 
 def _needs(vocab_size: int, machine: Machine) -> Needs:

@@ -1,7 +1,8 @@
 """Batches prepared ahead in a thread, so that a read that hangs never hangs the training thread.
 
-Knows nothing of what a batch holds or where it is read from. The batches come in the very order
-of `Batches` alone; what was prepared and not yet handed out does not count in `state`.
+Knows nothing of what a batch holds, where it is read from or what it is made into. The batches come
+in the very order of `Batches` alone; what was prepared and not yet handed out does not count in
+`state`.
 
 A read from a network file system can stay in the kernel for minutes, where neither a signal nor
 another thread can end it. So nobody waits for a reader: one that is no longer wanted is left
@@ -34,9 +35,12 @@ class Feed:
     `batches` itself is left where it stands. Nothing is read before the first `next`.
     """
 
-    def __init__(self, batches: Batches, depth: int = 2) -> None:
+    def __init__(
+        self, batches: Batches, depth: int = 2, make: Callable[[np.ndarray], Any] = lambda b: b
+    ) -> None:
+        """`make`: what is handed out of a batch (B, T+1) int64, made in the reading thread."""
         self._reader: _Reader | None = None
-        self._batches, self._depth = batches, depth
+        self._batches, self._depth, self._make = batches, depth, make
         self._state, self._epoch = batches.state(), batches.epoch
 
     @property
@@ -49,8 +53,8 @@ class Feed:
         should_stop: Callable[[], bool],
         on_silence: Callable[[float], None],
         silence_seconds: float = 30.0,
-    ) -> np.ndarray:
-        """The next batch: (B, T+1) int64.
+    ) -> Any:
+        """What was made of the next batch.
 
         While there is none, `should_stop` is asked every 0.1 s, and `on_silence` is told the
         seconds of waiting once they exceed `silence_seconds`, and again each time they double.
@@ -59,7 +63,7 @@ class Feed:
         call after that reads the same batch again.
         """
         if self._reader is None:
-            self._reader = _Reader(self._fork(), self._depth)
+            self._reader = _Reader(self._fork(), self._depth, self._make)
         began = time.monotonic()
         while (found := self._reader.take(WAKE_SECONDS)) is None:
             if should_stop():
@@ -108,7 +112,7 @@ class Feed:
 class _Ready(NamedTuple):
     """A batch, and where its batches stood right after it."""
 
-    batch: np.ndarray
+    batch: Any
     state: dict[str, Any]
     epoch: float
 
@@ -116,8 +120,8 @@ class _Ready(NamedTuple):
 class _Reader:
     """A thread that keeps `depth` batches ready until it is let go or fails."""
 
-    def __init__(self, batches: Batches, depth: int) -> None:
-        self._batches, self._depth = batches, depth
+    def __init__(self, batches: Batches, depth: int, make: Callable[[np.ndarray], Any]) -> None:
+        self._batches, self._depth, self._make = batches, depth, make
         self._ready: deque[_Ready | BaseException] = deque()
         self._changed = threading.Condition()
         self._wanted = True
@@ -144,7 +148,7 @@ class _Reader:
         while self._wanted:
             found: _Ready | BaseException
             try:
-                batch = self._batches.next()
+                batch = self._make(self._batches.next())
                 found = _Ready(batch, self._batches.state(), self._batches.epoch)
             except BaseException as error:  # whatever it is, the thread that trains raises it
                 found = error

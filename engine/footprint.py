@@ -20,20 +20,47 @@ from engine.config.sections import ModelConfig
 
 FLOAT32 = 4
 MOMENTS = 2
-RUNTIME = {"cpu": 353_000_000, "cuda": 600_000_000, "mps": 400_000_000}
-"""What the process or the GPU's context takes before the first tensor, as seen in practice."""
+RUNTIME = {"cuda": 600_000_000, "mps": 400_000_000}
+"""What the process and the GPU's context take before the first tensor, as seen in practice."""
 MUON_COPIES = 20
 """Bytes for each number of the blocks' matrices: 8 for two copies in float32, and 12 for what is
 stacked, lowered and multiplied."""
-HOLES, MAPPED, PIECE = 0.5, 0.1, 32 << 20
-"""What the heap of a processor's C library holds beyond what is allocated in it, in shares: much of
-tensors below 32 MiB, between which there are holes; less of larger ones, which glibc maps one by
-one. Measured of some thirty networks (`python -m benchmarks.plan_fit`)."""
-COMPILER = {"cpu": 110_000_000, "cuda": 0, "mps": 200_000_000}
+COMPILER = {"cuda": 0, "mps": 200_000_000}
 """What torch.compile takes on top: its modules, and what it remembers of the graphs."""
 COMPILED_SHARE, COMPILED_LOGITS = 0.8, 0.7
-"""Of activations and of logits, what a compiled step holds: it computes cheap ones again, and
-fuses the loss with its gradient."""
+"""Of activations and of logits, what a compiled step holds on a GPU: it computes cheap ones again,
+and fuses the loss with its gradient."""
+
+
+@dataclass(frozen=True)
+class Heap:
+    """What a process on a CPU takes of what is counted, in shares: its allocator leaves holes and
+    keeps what was freed, and kernels need room. The peak is at the loss, or late in the backward
+    pass, when the gradients lie beside the heap that held the activations.
+
+    Fitted to the peaks of some thirty networks (`python -m benchmarks.plan_fit`).
+    """
+
+    runtime: int
+    """Bytes before the first tensor."""
+    activations: float
+    roots: float
+    """Of what RMSNorm keeps over its root, on top of being counted among the activations."""
+    squares: float
+    logits: float
+    late: float
+    """Of activations and squares, late in the backward pass."""
+    gradients: float
+    """Of the gradients, then: on their way to where they are added up."""
+
+
+HEAPS = {
+    (False, True): Heap(387_000_000, 1.82, 2.2, 1.25, 1.15, 0.0, 1.5),
+    (False, False): Heap(371_000_000, 1.45, 2.9, 1.25, 1.39, 0.0, 1.5),
+    (True, True): Heap(490_000_000, 0.67, 1.0, 0.0, 0.81, 0.88, 1.13),
+    (True, False): Heap(488_000_000, 0.90, 0.85, 0.0, 0.88, 0.79, 1.71),
+}
+"""By (compiled, products in 16 bits)."""
 
 
 @dataclass(frozen=True)
@@ -53,7 +80,8 @@ class Memory:
     """12·B·T·V: logits, log-probabilities and their gradient in float32; with a soft-cap
     2 or 4 more, for what it bent."""
     update: int
-    """What the update takes beyond the room that activations and logits leave it: Muon's copies."""
+    """What the gradients on their way and the update's own copies (Muon's) take beyond the room
+    that activations and logits leave them."""
     runtime: int
     host_saving: int
     """12·N: the snapshot of weights and moments that is written while training goes on."""
@@ -220,36 +248,74 @@ def training_memory(
     """
     model = config.model
     n = count_parameters(model, vocab_size)
-    a = FLOAT32 if precision == "float32" else 2
     copies = 0 if precision == "float32" else 2 * multiplied_parameters(model, vocab_size)
-    kept = recomputed_bytes if recomputes(config) else activation_bytes
-    activations = kept(config, precision, device)
-    logits = logit_bytes(config, vocab_size, precision)
     if device == "cpu":
-        tokens = config.train.batch_size * model.context_length
-        activations = _with_holes(activations, tokens * model.hidden_width * a)
-        logits = _with_holes(logits, tokens * vocab_size * FLOAT32)
-    runtime = RUNTIME[device]
-    if compiled:
-        activations = round(COMPILED_SHARE * activations)
-        logits = round(COMPILED_LOGITS * logits)
-        runtime += COMPILER[device]
+        heap = HEAPS[compiled, precision != "float32"]
+        count = counted(config, vocab_size, precision)
+        runtime, late = heap.runtime, round(count.late(heap))
+        activations, logits = (round(size) for size in count.held(heap))
+    else:
+        kept = recomputed_bytes if recomputes(config) else activation_bytes
+        activations = kept(config, precision, device)
+        logits = logit_bytes(config, vocab_size, precision)
+        runtime, late = RUNTIME[device], 0
+        if compiled:
+            activations = round(COMPILED_SHARE * activations)
+            logits = round(COMPILED_LOGITS * logits)
+            runtime += COMPILER[device]
     return Memory(
         weights=FLOAT32 * n + copies,
         gradients=FLOAT32 * n,
         optimizer=moment_bytes(config, vocab_size),
         activations=activations,
         logits=logits,
-        update=max(0, _update_bytes(config, vocab_size) - activations - logits),
+        update=max(0, max(late, _update_bytes(config, vocab_size)) - activations - logits),
         runtime=runtime,
         host_saving=(0 if config.save.policy == "none" else checkpoint_bytes(config, vocab_size)),
         on_host=device != "cuda",
     )
 
 
-def _with_holes(size: int, piece: int) -> int:
-    """What `size` bytes in tensors of `piece` bytes take of a heap; never less for larger ones."""
-    return round(size * (1 + MAPPED + (HOLES - MAPPED) * min(1.0, PIECE / piece)))
+@dataclass(frozen=True)
+class Counted:
+    """What a `Heap` takes its shares of, in bytes."""
+
+    activations: int
+    """Without the (T, T) matrices."""
+    roots: int
+    squares: int
+    logits: int
+    gradients: int
+
+    def held(self, heap: Heap) -> tuple[float, float]:
+        """Activations and logits at the loss."""
+        kept = heap.activations * self.activations
+        kept += heap.roots * self.roots + heap.squares * self.squares
+        return kept, heap.logits * self.logits
+
+    def late(self, heap: Heap) -> float:
+        """Activations and gradients late in the backward pass."""
+        kept = heap.late * (self.activations - self.roots + self.squares)
+        return kept + heap.gradients * self.gradients
+
+
+def counted(config: Config, vocab_size: int, precision: str) -> Counted:
+    """What training `config` on a CPU keeps, before its allocator's share."""
+    logits = logit_bytes(config, vocab_size, precision)
+    gradients = FLOAT32 * count_parameters(config.model, vocab_size)
+    if recomputes(config):
+        return Counted(recomputed_bytes(config, precision, "cpu"), 0, 0, logits, gradients)
+    plain = activation_bytes(config, precision, "cpu", squares=False)
+    squares = activation_bytes(config, precision, "cpu") - plain
+    return Counted(plain, root_bytes(config), squares, logits, gradients)
+
+
+def root_bytes(config: Config) -> int:
+    """What RMSNorm keeps on a CPU beside its input and its result."""
+    model, tokens = config.model, config.train.batch_size * config.model.context_length
+    if model.norm != "rmsnorm":
+        return 0
+    return 2 * model.n_layer * FLOAT32 * model.n_embd * tokens
 
 
 def logit_bytes(config: Config, vocab_size: int, precision: str) -> int:

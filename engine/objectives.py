@@ -49,11 +49,11 @@ def mean(losses: list[Reported], count: int) -> Reported:
 class Pretrain:
     """Next-token prediction: cross-entropy of every position against the token that follows."""
 
-    def __init__(self, model: ModelConfig, chunk: int = 0) -> None:
-        """`chunk`: tokens whose logits exist at once; 0: all."""
+    def __init__(self, model: ModelConfig, chunk: int = 0, multiple: int = 1) -> None:
+        """`chunk`: tokens whose logits exist at once; 0: all. `multiple`: see `GPT.logits`."""
         self.balance = model.balance_loss
         self.routed = model.n_expert > 0
-        self.softcap, self.chunk = model.logit_softcap, chunk
+        self.softcap, self.chunk, self.multiple = model.logit_softcap, chunk, multiple
 
     def trained_tokens(self, batch: Tensor) -> int:
         """How many targets of `batch` (B, T + 1) count in the loss."""
@@ -72,7 +72,7 @@ class Pretrain:
                 features_NC, weight_VC, targets_N, self.chunk, self.softcap
             )
         else:
-            logits_NV = model.logits(features_NC)
+            logits_NV = model.logits(features_NC, self.multiple)
             nats = functional.cross_entropy(logits_NV.float(), targets_N, reduction="sum")
         if routing is None:
             return Loss(nats, nats)

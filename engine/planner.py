@@ -17,7 +17,7 @@ from engine.compiling import compiles
 from engine.config import Config
 from engine.correction import Correction
 from engine.errors import ConfigError
-from engine.fitting import Needs, largest_batch
+from engine.fitting import Needs
 from engine.footprint import (
     FLOAT32,
     Memory,
@@ -188,7 +188,7 @@ def plan(
     step = _step(config, vocab_size, device, compiled, learned)
     memory = memory_of(config, vocab_size, device, compiled, learned)
     seconds_a_step, parallel = step.seconds, None
-    if fleet is not None and step.seconds is not None:
+    if fleet is not None and gpus > 1 and step.seconds is not None:
         parallel = spread(fleet, memory, step.micro_batch, step.seconds)
         seconds_a_step = step.seconds + parallel.waited_seconds
     if tokens_per_second is not None:
@@ -225,7 +225,7 @@ def plan(
         compile_seconds=compile_seconds(config, device.kind) if compiled else 0.0,
         evaluation_seconds=_evaluations(config, corpus, steps, seconds_a_step),
         parallel=parallel,
-        gpu_hours=seconds * gpus / 3600 if parallel and seconds is not None else None,
+        gpu_hours=seconds * gpus / 3600 if fleet is not None and seconds is not None else None,
         checkpoint_bytes=checkpoint_bytes(config, vocab_size),
         disk_bytes=disk_bytes(config, vocab_size, steps),
         messages=(),
@@ -272,20 +272,6 @@ def needs_on(
 ) -> Needs:
     """A function that says how many bytes training a configuration takes on `device`."""
     return lambda config: memory_of(config, vocab_size, device, compiled, correction).total
-
-
-def fitting_batch(
-    config: Config,
-    vocab_size: int,
-    device: DeviceFacts,
-    compiled: bool,
-    correction: Correction | None = None,
-) -> int:
-    """The largest micro-batch of `config` that should fit what is free on `device` now, a tenth
-    left alone; 0 when not even one window. What a probe can start from."""
-    free = device.memory_free or device.memory_total
-    needs = needs_on(vocab_size, device, compiled, correction)
-    return largest_batch(config, needs, ROOM * free)
 
 
 class _Step(NamedTuple):

@@ -38,13 +38,15 @@ Difference = tuple[str, Any, Any]
 class Resumption:
     """A run about to go on. `folder` is locked for this process until it is closed.
 
-    `skipped`: what is wrong with newer checkpoints that were passed over.
+    `threads`: what the processor's run was made with, 0 if it is not known. `skipped`: what is
+    wrong with newer checkpoints that were passed over.
     """
 
     folder: RunFolder
     info: CheckpointInfo
     config: Config
     differences: list[Difference]
+    threads: int
     skipped: list[str]
 
 
@@ -71,10 +73,18 @@ def open_resumption(
                 raise _fixed(key)
         config = override(folder.config(), overrides or {})
         differences = differences_from(info, config)
-        return Resumption(folder, info, config, differences, skipped)
+        return Resumption(folder, info, config, differences, _threads_of(info), skipped)
     except BaseException:
         folder.close()
         raise
+
+
+def _threads_of(info: CheckpointInfo) -> int:
+    try:
+        found = read_json(info.path / META).get("threads", 0)
+    except CheckpointError:
+        return 0
+    return found if isinstance(found, int) and found > 0 else 0
 
 
 def preview(lab: Lab, reference: str) -> list[Difference]:

@@ -16,7 +16,7 @@ from contextlib import AbstractContextManager, ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from engine import __version__, atomic, collector, control, events, tokenizers
+from engine import __version__, atomic, collector, control, events, machine, tokenizers
 from engine.checkpoints import CheckpointInfo, check_belongs, check_name
 from engine.config import Config, to_toml
 from engine.corpora import find_corpus, get_tokenizer, prepare
@@ -30,6 +30,7 @@ from engine.planner import count_steps
 from engine.resuming import Resumption, describe, open_resumption
 from engine.runs import RunFolder, RunWriter, check_writable
 from engine.spool import Spool
+from engine.threads import measured_threads
 
 if TYPE_CHECKING:
     from engine.tokenizers import Tokenizer
@@ -116,7 +117,7 @@ def resume_training(
                 f"give it more: tui-lab train --resume {folder.name} --max-steps {2 * length}",
             )
         tell(events.Preparing(what="loading torch"))
-        machine = Machine(config)
+        machine = Machine(config, taken.threads)
         if taken.differences:
             atomic.write_text(folder.path / "config.toml", to_toml(config))
         return _train_in(folder, config, material, machine, tell, inbox, taken)
@@ -248,15 +249,22 @@ class Material:
 class Machine:
     """Where the run computes: device, precision, threads, and what the device can do at most."""
 
-    def __init__(self, config: Config) -> None:
+    def __init__(self, config: Config, threads: int = 0) -> None:
+        """`threads`: of the process that the run began in; 0 for a new run."""
         import torch
 
-        from engine import device, machine
+        from engine import device
 
-        self.threads = config.train.threads or machine.cores()
-        torch.set_num_threads(self.threads)
         self.device = device.choose_device(config.train.device)
         self.precision = device.choose_precision(self.device, config.train.precision)
+        self.threads = config.train.threads or min(threads, machine.cores())
+        if not self.threads:
+            self.threads = (
+                measured_threads(str(self.precision))
+                if self.device.type == "cpu"
+                else machine.cores()
+            )
+        torch.set_num_threads(self.threads)
         if config.train.float8:
             device.check_float8(self.device, self.precision)
         self.name = device.device_name(self.device)

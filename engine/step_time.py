@@ -41,6 +41,9 @@ class Work:
     """FLOPs of attention in one kernel, the hidden half counted too."""
     passes: float
     """Bytes through everything else between the products: norms, bends, sums, turns, masks."""
+    bends: float
+    """Numbers put through an exponential or a hyperbolic tangent: of the MLP's hidden ones and of
+    attention's softmax; and twice those that dropout draws."""
     logits: float
     """Bytes of the output layer's logits and of the loss."""
     weights: float
@@ -58,7 +61,7 @@ class Work:
 class Pace:
     """Seconds per amount of `Work`: of the FLOPs in units of 1 / the peak rate, of the bytes in
     units of 1 / the bandwidth (1: at the best rate; 0.5: half of it never reaches memory), of the
-    calls in microseconds."""
+    bends in nanoseconds, of the calls in microseconds."""
 
     products: float
     product_bytes: float
@@ -66,6 +69,7 @@ class Pace:
     squares: float
     fused: float
     passes: float
+    bends: float
     logits: float
     weights: float
     update: float
@@ -79,12 +83,14 @@ FLOPS = ("products", "written", "fused")
 CALLS = ("layers", "batches", "steps")
 
 PACES: dict[tuple[str, bool, bool], Pace] = {
-    ("cpu", False, True): Pace(1.21, 3.76, 2.76, 13.2, 2.53, 3.48, 14.7, 0, 0.748, 1450, 369, 1010),
-    ("cpu", False, False): Pace(1.25, 1.41, 2, 8, 1.75, 0, 5.29, 0, 0.346, 1580, 504, 504),
-    ("cpu", True, True): Pace(0.985, 5.66, 2.5, 0, 2.42, 4.91, 2.13, 5.04, 2.45, 915, 169, 0),
-    ("cpu", True, False): Pace(1.11, 3.21, 2, 3, 0.379, 7.04, 2.53, 0, 1.19, 679, 887, 887),
-    ("cuda", False, True): Pace(1.95, 0.3, 3.0, 8.0, 1.8, 4.0, 3.8, 1.0, 1.2, 600, 500, 500),
-    ("cuda", True, True): Pace(1.95, 0.3, 3.0, 4.0, 1.8, 1.5, 2.7, 1.0, 1.2, 100, 300, 300),
+    ("cpu", False, True): Pace(
+        1.21, 3.76, 2.76, 13.2, 2.53, 3.48, 1, 14.7, 0, 0.748, 1450, 369, 1010
+    ),
+    ("cpu", False, False): Pace(1.25, 1.41, 2, 8, 1.75, 0, 1, 5.29, 0, 0.346, 1580, 504, 504),
+    ("cpu", True, True): Pace(0.985, 5.66, 2.5, 0, 2.42, 4.91, 1, 2.13, 5.04, 2.45, 915, 169, 0),
+    ("cpu", True, False): Pace(1.11, 3.21, 2, 3, 0.379, 7.04, 1, 2.53, 0, 1.19, 679, 887, 887),
+    ("cuda", False, True): Pace(1.95, 0.3, 3.0, 8.0, 1.8, 4.0, 0, 3.8, 1.0, 1.2, 600, 500, 500),
+    ("cuda", True, True): Pace(1.95, 0.3, 3.0, 4.0, 1.8, 1.5, 0, 2.7, 1.0, 1.2, 100, 300, 300),
 }
 """By kind of device, whether the step is compiled, and whether products have 16 bits.
 
@@ -134,7 +140,7 @@ def work(config: Config, vocab_size: int, precision: str, device: str) -> Work:
     squares = FLOAT32 * tokens * model.n_head * model.context_length * model.n_layer
     kept = activation_bytes(config, precision, device, squares=False)
     turned = (model.n_head + model.kv_heads) * model.head_width * model.n_layer
-    bends = 2 * FLOAT32 if model.logit_softcap else 0
+    capped = 2 * FLOAT32 if model.logit_softcap else 0
     muon = config.optimizer.name == "muon"
     return Work(
         products=batches * products + (orthogonal_flops(model, vocab_size) if muon else 0.0),
@@ -143,12 +149,22 @@ def work(config: Config, vocab_size: int, precision: str, device: str) -> Work:
         squares=batches * again * squares * written_out,
         fused=batches * attention * (not written_out),
         passes=batches * again * (kept + _TURNING * tokens * turned * (model.position == "rope")),
-        logits=batches * (12 + bends) * tokens * vocab_size,
+        bends=batches * again * tokens * model.n_layer * _bent(model),
+        logits=batches * (12 + capped) * tokens * vocab_size,
         weights=batches * (FLOAT32 + 2) * multiplied_parameters(model, vocab_size),
         update=28 * n + (12 * blocks_matrices(model, vocab_size) if muon else 0),
         layers=batches * again * model.n_layer * _calls(model),
         batches=batches,
     )
+
+
+def _bent(model: ModelConfig) -> float:
+    """See `Work.bends`, of a token in one layer."""
+    scores = model.n_head * model.context_length
+    found = float(scores)
+    if model.mlp != "relu2":
+        found += model.hidden_width * (model.n_expert_active if model.n_expert else 1)
+    return found + 2 * (2 * model.n_embd + scores) * (model.dropout > 0)
 
 
 _TURNING = 24
@@ -220,7 +236,7 @@ def _calls(model: ModelConfig) -> float:
 def amounts(work: Work, peak_flops: float, bandwidth: float) -> dict[str, float]:
     """`work` in seconds at the device's best: what a `Pace` multiplies."""
     units = dict.fromkeys(NAMES, bandwidth)
-    units |= dict.fromkeys(FLOPS, peak_flops) | dict.fromkeys(CALLS, 1e6)
+    units |= dict.fromkeys(FLOPS, peak_flops) | dict.fromkeys(CALLS, 1e6) | {"bends": 1e9}
     return {name: getattr(work, name) / units[name] for name in NAMES}
 
 

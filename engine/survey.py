@@ -20,6 +20,7 @@ from engine.errors import CorpusError, DeviceError, TokenizerError
 from engine.hardware import BY_NAME, Card, Fleet, card_called, find_card
 from engine.lab import Lab
 from engine.planner import CorpusFacts, DeviceFacts, Plan, plan
+from engine.threads import usual_threads
 
 VOCABULARY = {"gpt2": 50257, "bytes": 257, "char": 96}
 """Sizes of vocabularies that no setting decides; `char` is an estimate (printable ASCII)."""
@@ -142,7 +143,7 @@ def _torch_is_for_cpus() -> bool:
 def _processor(config: Config, kind: str) -> DeviceFacts:
     fastest = "bfloat16" if kind == "cpu" and machine.cpu_has_bfloat16() else "float32"
     precision = _given(config) or fastest
-    name, threads = machine.cpu_name(), config.train.threads or machine.cores()
+    name, threads = machine.cpu_name(), config.train.threads or usual_threads(precision)
     peak = bandwidth = 0.0
     if kind == "cpu":
         peak = peaks.remembered_peak(name, precision, threads)

@@ -10,7 +10,6 @@ import math
 import threading
 import time
 
-import torch
 from torch import Tensor
 
 from engine import control, events
@@ -122,12 +121,8 @@ class Trainer:
 
     def next_batch(self) -> Tensor:
         """(B, T + 1) token ids on the device."""
-        batch = torch.from_numpy(
-            self.parts.feed.next(self.steering.must_leave, on_silence=self.trouble.no_data)
-        )
-        if self.parts.device.type == "cuda":
-            return batch.pin_memory().to(self.parts.device, non_blocking=True)
-        return batch.to(self.parts.device)
+        batch = self.parts.feed.next(self.steering.must_leave, on_silence=self.trouble.no_data)
+        return batch.to(self.parts.device, non_blocking=True)
 
     def scheduled_rate(self) -> float:
         config = self.parts.config

@@ -8,6 +8,7 @@ memory is a process's and never falls. Knows nothing of what was expected. No to
 from __future__ import annotations
 
 import json
+import signal
 import statistics
 import subprocess
 import sys
@@ -29,6 +30,10 @@ STEPS = 20
 WARM = 5
 """First steps that are not counted: they find their memory, and compile."""
 REQUEST, RESULT = "request.json", "result.json"
+
+
+class TrialTooLarge(EngineError):
+    """Memory did not suffice for the run, or somebody ended its process, as a kernel does then."""
 
 
 @dataclass(frozen=True)
@@ -113,12 +118,14 @@ def _in_process(
         try:
             result = json.loads((folder / RESULT).read_text(encoding="utf-8"))
         except (OSError, ValueError):
-            raise EngineError(
+            kind = TrialTooLarge if process.returncode == -signal.SIGKILL else EngineError
+            raise kind(
                 f"the measured run ended with exit code {process.returncode} and no result",
                 _last_line(folder / "said.txt"),
             ) from None
     if "error" in result:
-        raise EngineError(f"the measured run failed: {result['error']}", result["hint"])
+        kind = TrialTooLarge if result.get("out_of_memory") else EngineError
+        raise kind(f"the measured run failed: {result['error']}", result["hint"])
     return Trial(**result)
 
 
@@ -155,8 +162,14 @@ def main(folder: Path, stopwatch: Stopwatch) -> None:
     except Exception as error:  # the process ends with it: whoever waits must be told
         hint = error.hint if isinstance(error, EngineError) else ""
         title = error.title if isinstance(error, EngineError) else in_words(error)
-        result = {"error": title, "hint": hint}
+        result = {"error": title, "hint": hint, "out_of_memory": _is_out_of_memory(error)}
     atomic.write_json(folder / RESULT, result)
+
+
+def _is_out_of_memory(error: BaseException) -> bool:
+    from engine.out_of_memory import OutOfMemory, is_out_of_memory
+
+    return isinstance(error, OutOfMemory) or is_out_of_memory(error)
 
 
 class Stopwatch:

@@ -293,7 +293,12 @@ class TrainConfig:
         unit="tokens",
         minimum=0,
     )
-    threads: int = setting(0, "CPU threads for torch; 0: all cores", minimum=0)
+    threads: int = setting(
+        0,
+        "CPU threads for torch; 0: the fewest that are as fast as any, measured once where there "
+        "are more than two cores",
+        minimum=0,
+    )
     on_nan: str = setting(
         "pause",
         "after nan_patience skipped updates in a row: pause, stop (both saved), go on skipping, or "

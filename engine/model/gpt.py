@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 from torch.utils.checkpoint import checkpoint
 
 from engine.config.sections import ModelConfig
@@ -86,9 +87,19 @@ class GPT(nn.Module):
             cache.end(tokens_BT.shape[1])
         return self.ln_f(x_BTC)
 
-    def logits(self, features: Tensor) -> Tensor:
-        """Scores (…, V) from what `features` gave, (…, C)."""
-        logits = self.lm_head(features)
+    def logits(self, features: Tensor, multiple: int = 1) -> Tensor:
+        """Scores (…, V) from what `features` gave, (…, C).
+
+        `multiple`: zeros are added to the output matrix until its rows are one of it, and their
+        scores are thrown away: for tensor cores, which read 16 bytes at once, where a vocabulary
+        of 50 257 ends in the midst of them. Worth its copy of the matrix for many tokens alone.
+        """
+        weight, missing = self.lm_head.weight, -self.vocab_size % multiple
+        if missing:
+            padded = functional.pad(weight, (0, 0, 0, missing))
+            logits = functional.linear(features, padded)[..., : self.vocab_size]
+        else:
+            logits = self.lm_head(features)
         cap = self.config.logit_softcap
         # Nearly the identity below the cap, flat above: no single token's score can run away.
         return cap * (logits / cap).tanh() if cap else logits

@@ -17,7 +17,6 @@ from engine.planner import (
     Plan,
     count_steps,
     count_windows,
-    fitting_batch,
     plan,
     with_recompute,
 )
@@ -144,19 +143,6 @@ def test_several_gpus_share_the_text_and_each_has_its_own_windows() -> None:
     assert "8 times as large, 160 windows" in titles(eight, "info")
     assert "trains on one device" in titles(eight, "info")
     assert one.parallel is None and one.gpu_hours is None
-
-
-def test_a_fitting_batch_is_what_the_plan_calls_fitting() -> None:
-    """The one answer for whoever picks the batch: what it proposes must not be warned of."""
-    for compiled in (False, True):
-        batch = fitting_batch(BASE, 1000, CARD, compiled)
-        compile = "on" if compiled else "off"
-        fits = made(train__batch_size=batch, train__compile=compile)
-        above = made(train__batch_size=batch + 1, train__compile=compile, train__recompute="off")
-        assert not [m for m in fits.messages if "fit" in m.title and m.level != "info"]
-        assert [m for m in above.messages if "fits" in m.title or "not fit" in m.title]
-    less = Correction(1.0, 10**10, "", "")
-    assert fitting_batch(BASE, 1000, CARD, False, less) < fitting_batch(BASE, 1000, CARD, False)
 
 
 def test_total_flops_are_tokens_times_flops() -> None:

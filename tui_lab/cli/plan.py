@@ -11,7 +11,7 @@ from engine.config.load import parse_assignments
 from engine.errors import EngineError, InputError
 from tui_lab import format
 from tui_lab.cli.common import current_lab, note, say, say_json
-from tui_lab.cli.train import DEFAULT_PRESET, SHORTHANDS
+from tui_lab.cli.train import AUTO, DEFAULT_PRESET, SHORTHANDS
 
 if TYPE_CHECKING:
     from engine.calibration import Calibration
@@ -28,7 +28,10 @@ def plan(
         str, typer.Option("--config", "-c", help="A preset, or a TOML file.")
     ] = DEFAULT_PRESET,
     corpus: Annotated[str | None, typer.Option(help="Name of a registered corpus.")] = None,
-    batch_size: Annotated[int | None, typer.Option(help="Windows in a micro-batch.")] = None,
+    batch_size: Annotated[
+        str | None,
+        typer.Option(help="Windows in a micro-batch; auto: the largest that should fit."),
+    ] = None,
     max_steps: Annotated[int | None, typer.Option(help="Length in optimiser steps.")] = None,
     epochs: Annotated[float | None, typer.Option(help="Length in passes over the corpus.")] = None,
     device: Annotated[
@@ -57,7 +60,7 @@ def plan(
     """Describe a run without starting it: nothing is prepared, downloaded or written to the lab."""
     given = {
         "corpus": corpus,
-        "batch_size": batch_size,
+        "batch_size": None if batch_size == AUTO else batch_size,
         "max_steps": max_steps,
         "epochs": epochs,
     }
@@ -74,6 +77,10 @@ def plan(
         _forget(facts)
     if rate is None and measure_device(facts):
         note(f"measured once: what {facts.name} can do")
+    if batch_size == AUTO:
+        from engine.batch_size import expected_batch_size
+
+        resolved = resolved.with_values(expected_batch_size(lab, resolved, device))
     calibration = _calibrate(lab, resolved, device, gpus) if calibrate else None
     drawn = plan_run(
         lab, resolved, device, gpus=gpus, tokens_per_second=rate, rate_source="as given"

@@ -12,6 +12,7 @@ from engine.errors import InputError
 from tui_lab.cli.common import current_lab
 
 if TYPE_CHECKING:
+    from engine.config import Config
     from engine.lab import Lab
     from engine.resuming import Resumption
 
@@ -31,6 +32,8 @@ SHORTHANDS = {
 }
 """Flags that are short for a configuration field."""
 
+AUTO = "auto"
+
 
 def register(app: typer.Typer) -> None:
     app.command("train", help="Train a model headless, or resume a run.")(train)
@@ -43,7 +46,10 @@ def train(
     corpus: Annotated[str | None, typer.Option(help="Name of a registered corpus.")] = None,
     tokenizer: Annotated[str | None, typer.Option(help="bytes, char, word, bpe or gpt2.")] = None,
     epochs: Annotated[float | None, typer.Option(help="Length in passes over the corpus.")] = None,
-    batch_size: Annotated[int | None, typer.Option(help="Windows in a micro-batch.")] = None,
+    batch_size: Annotated[
+        str | None,
+        typer.Option(help="Windows in a micro-batch; auto: the largest, found by a short run."),
+    ] = None,
     lr: Annotated[float | None, typer.Option(help="Peak learning rate.")] = None,
     max_steps: Annotated[int | None, typer.Option(help="Length in optimiser steps.")] = None,
     eval_every: Annotated[int | None, typer.Option(help="Steps between evaluations.")] = None,
@@ -84,7 +90,7 @@ def train(
         "corpus": corpus,
         "tokenizer": tokenizer,
         "epochs": epochs,
-        "batch_size": batch_size,
+        "batch_size": None if batch_size == AUTO else batch_size,
         "lr": lr,
         "max_steps": max_steps,
         "eval_every": eval_every,
@@ -110,6 +116,11 @@ def train(
                 "--resume goes on with a run's own configuration and name",
                 "leave out --config and --name; change single fields with --set",
             )
+        if batch_size == AUTO:
+            raise InputError(
+                "--batch-size auto is for new runs: a resumed one goes on with the step it had",
+                "to change it all the same, give a number",
+            )
 
         resumption = taken = _take(lab, resume, overrides, yes=yes)
 
@@ -125,6 +136,8 @@ def train(
         preset = config or DEFAULT_PRESET
         resolved = resolve(lab, preset, overrides)
         check_request(lab, resolved, name)
+        if batch_size == AUTO:
+            resolved = with_found_batch(lab, resolved)
 
         def work(emit: Any, inbox: Any) -> Any:
             from engine.session import run_training
@@ -134,6 +147,8 @@ def train(
     if detach:
         # All that can be refused here has been, and a difference has been confirmed.
         arguments = [argument for argument in sys.argv[1:] if argument != "--detach"]
+        if batch_size == AUTO:
+            arguments = _with_numbers(arguments, resolved)
         if taken is not None:
             taken.folder.close()  # for the process that is to train in it
             arguments.append("--yes")
@@ -144,6 +159,41 @@ def train(
             raise typer.Exit(run_headless(work, reporter))
     listener = make_listener(as_json=json, show_samples=sample)
     raise typer.Exit(run_headless(work, listener))
+
+
+def with_found_batch(lab: Lab, config: Config) -> Config:
+    """`config` with the largest batch that its device takes, telling how it was found."""
+    from engine.batch_size import STEPS, find_batch_size
+    from tui_lab import format
+    from tui_lab.cli.common import note
+
+    def trying(size: int, seconds: float) -> None:
+        wait = format.duration(seconds + 5)
+        note(f"trying a batch of {size:,}: {STEPS} steps in a process of its own, about {wait}")
+
+    found = find_batch_size(lab, config, trying=trying)
+    assert found is not None  # nobody stops it but by an interrupt
+    for attempt in found.attempts:
+        if attempt.fits:
+            expected, taken = format.size(attempt.expected), format.size(attempt.taken)
+            told = f"{taken} taken, {expected} expected, {attempt.step_seconds:.3g} s a step"
+        else:
+            told = "does not fit"
+        note(f"  {attempt.batch_size:,} windows: {told}")
+    times = f" × {found.accumulate}" if found.accumulate > 1 else ""
+    note(f"batch size {found.batch_size:,}{times}, limited by: {found.limit}")
+    return config.with_values(found.values())
+
+
+def _with_numbers(arguments: list[str], config: Config) -> list[str]:
+    """The arguments for the process in the background, with the batch that was found in them."""
+    number = str(config.train.batch_size)
+    kept = []
+    for before, argument in zip(["", *arguments], arguments, strict=False):
+        if before == "--batch-size" and argument == AUTO:
+            argument = number
+        kept.append(f"--batch-size={number}" if argument == f"--batch-size={AUTO}" else argument)
+    return [*kept, "--set", f"train.accumulate={config.train.accumulate}"]
 
 
 def _take(lab: Lab, reference: str, overrides: dict[str, Any], *, yes: bool) -> Resumption:

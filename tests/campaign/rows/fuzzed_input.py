@@ -30,6 +30,7 @@ SECONDS = 5.0
 BYTES = 1 << 30
 AT_ONCE = 2
 TOKENIZERS = ("char", "word", "bpe")
+OUT_OF_MEMORY = ("allocate memory", "not enough memory", "out of memory", "memoryerror")
 
 
 def run(trials: int, folder: Path, progress: Progress) -> Result:
@@ -121,7 +122,7 @@ def fuzz(say: Callable[..., None], place: Path, first: int, trials: int, stride:
             accepted += 1
         except EngineError as error:
             refused += 1
-            if "memory" in f"{error.title}{error.hint}".lower():
+            if _wanted_memory(error):
                 words = f"wanted too much memory: {error.title}"
         except Exception as error:  # that is what is looked for
             words = f"{type(error).__name__}: {error}"[:300]
@@ -137,6 +138,17 @@ def fuzz(say: Callable[..., None], place: Path, first: int, trials: int, stride:
     grown = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 - before
     say("worst", 0, f"bytes {grown}")
     say("end", accepted, str(refused))
+
+
+def _wanted_memory(error: BaseException | None) -> bool:
+    """Whether what was refused had first asked for more memory than there is: the reader met that,
+    and made a refusal of it."""
+    while error is not None:
+        words = str(error).lower()
+        if isinstance(error, MemoryError) or any(sign in words for sign in OUT_OF_MEMORY):
+            return True
+        error = error.__cause__ or error.__context__
+    return False
 
 
 def _readers(place: Path) -> list:

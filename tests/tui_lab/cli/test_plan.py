@@ -83,7 +83,7 @@ def test_a_fleet_that_is_not_here(lab: Lab) -> None:
     for words in ("64 GPUs in 8 machines", "GPU-hours", "ZeRO-1", "not here", "a GPU of 80.0 GB"):
         assert words in text
     drawn = json.loads(call(lab, "-c", "llama-1b", "--device", "a100-40gb", "--json").stdout)
-    assert drawn["parallel"]["gpus"] == 1
+    assert drawn["parallel"] is None
     assert "data sheet" in drawn["rate_source"]
 
 
@@ -164,3 +164,12 @@ def test_the_real_command_refuses_in_two_lines_and_exits_2(lab: Lab) -> None:
     assert result.returncode == 2
     assert result.stderr == "error: unknown preset 'micr'\nhint:  did you mean 'micro'?\n"
     assert result.stdout == ""
+
+
+def test_the_largest_batch_is_planned_for_a_gpu_that_is_not_here(lab: Lab) -> None:
+    """The step of 4 × 12 windows in one piece, where a card is large enough for it."""
+    arguments = ["-c", "medium", "--set", "train.recompute=off", "--batch-size", "auto"]
+    large, small = (call(lab, *arguments, "--device", card) for card in ("h100", "rtx-3090"))
+    assert "49 152 tokens: 48 windows of" in large.stdout
+    assert "49 152 tokens: 24 windows of 1024, 2 times\n" in small.stdout
+    assert "data parallelism" not in small.stdout  # of one GPU there is none

@@ -8,10 +8,16 @@ import subprocess
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
+from engine import events
+from engine.batch_size import Attempt, Found
 from engine.checkpoints import list_checkpoints, verify
+from engine.config import Config
+from engine.errors import ConfigError, InputError
 from engine.lab import Lab
 from tests.tui_lab.cli.processes import TINY, command, environment, tui_lab
+from tui_lab.cli import app
 
 
 def test_json_is_one_object_a_line_with_the_metric_names(small_lab: Lab) -> None:
@@ -124,3 +130,55 @@ def test_a_changed_configuration_is_shown_and_confirmed_before_a_run_goes_on(
     assert taken.returncode == 0
     assert json.loads(taken.stdout.splitlines()[-1])["step"] == 12
     assert 'on_nan = "stop"' in path.read_text() and "clip = 0.25" in path.read_text()
+
+
+FOUND = Found(24, 2, False, "memory", (Attempt(24, 10**9, 9 * 10**8, 0.5, True),))
+
+
+def test_the_batch_that_was_found_is_trained_and_told(
+    small_lab: Lab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("engine.batch_size.find_batch_size", lambda lab, config, trying: FOUND)
+    seen: list[Config] = []
+
+    def run_training(lab: Lab, config: Config, **options: object) -> events.Finished:
+        seen.append(config)
+        return events.Finished(run="r", step=1, tokens=1, reason="completed", seconds=1.0)
+
+    monkeypatch.setattr("engine.session.run_training", run_training)
+    arguments = ["--lab", str(small_lab.root), "train", *TINY, "--batch-size", "auto"]
+    done = CliRunner().invoke(app, arguments)
+    assert done.exit_code == 0, done.output
+    assert (seen[0].train.batch_size, seen[0].train.accumulate) == (24, 2)
+    assert "24 windows: 900.0 MB taken, 1.0 GB expected, 0.5 s a step" in done.stderr
+    assert "batch size 24 × 2, limited by: memory" in done.stderr
+
+
+@pytest.mark.parametrize("flag", [["--batch-size", "auto"], ["--batch-size=auto"]])
+def test_a_detached_run_is_given_the_number(
+    small_lab: Lab, monkeypatch: pytest.MonkeyPatch, flag: list[str]
+) -> None:
+    monkeypatch.setattr("engine.batch_size.find_batch_size", lambda lab, config, trying: FOUND)
+    started: list[list[str]] = []
+    monkeypatch.setattr(
+        "tui_lab.cli.detach.start", lambda arguments, as_json: started.append(arguments)
+    )
+    arguments = ["--lab", str(small_lab.root), "train", *TINY, *flag, "--detach"]
+    monkeypatch.setattr("sys.argv", ["tui-lab", *arguments])
+    assert CliRunner().invoke(app, arguments).exit_code == 0
+    (given,) = started
+    assert "auto" not in " ".join(given) and "24" in " ".join(given)
+    assert given[-2:] == ["--set", "train.accumulate=2"]
+
+
+def test_a_batch_is_a_number_or_auto_and_a_resumed_run_keeps_its_own(small_lab: Lab) -> None:
+    resumed = CliRunner().invoke(
+        app, ["--lab", str(small_lab.root), "train", "--resume", "r", "--batch-size", "auto"]
+    )
+    assert isinstance(resumed.exception, InputError)
+    assert "auto is for new runs" in resumed.exception.title
+    wrong = CliRunner().invoke(
+        app, ["--lab", str(small_lab.root), "train", *TINY, "--batch-size", "large"]
+    )
+    assert isinstance(wrong.exception, ConfigError)
+    assert "train.batch_size" in wrong.exception.title
