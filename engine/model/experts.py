@@ -135,11 +135,29 @@ class Experts(nn.Module):
         for expert, rows in enumerate(x_MC.split(counts_E.tolist())):  # on CUDA this waits
             if not len(rows):
                 continue
+            x = _rounded(rows)
             bias = None if self.fc_bias is None else self.fc_bias[expert]
-            h = bend(functional.linear(rows, self.fc_weight[expert], bias), self.kind)
+            h = bend(functional.linear(x, self.fc_weight[expert], bias), self.kind)
             bias = None if self.proj_bias is None else self.proj_bias[expert]
-            pieces.append(functional.linear(h, self.proj_weight[expert], bias))
+            pieces.append(functional.linear(h, self.proj_weight[expert], bias)[: len(rows)])
         return torch.cat(pieces)
+
+
+SIZES = 8
+"""Numbers of rows between one power of two and the next."""
+
+
+def _rounded(rows: Tensor) -> Tensor:
+    """`rows`, on a CPU with zeros below them up to one of few sizes, an eighth more at most.
+
+    oneDNN compiles a kernel for every size it meets and keeps a thousand of them: with experts of
+    another number of tokens in each step, that was two gigabytes, and a wait for most of them.
+    """
+    step = (1 << (len(rows).bit_length() - 1)) // SIZES
+    missing = -len(rows) % step if step else 0
+    if rows.device.type != "cpu" or not missing:
+        return rows
+    return functional.pad(rows, (0, 0, 0, missing))
 
 
 def groups_products(x: Tensor) -> bool:
