@@ -15,7 +15,8 @@ from tui_lab.cli import app
 
 CLASSIC = {"nano", "small", "medium", "char", "char-cpu", "micro"}
 MODERN = {"modern-micro", "modern-nano", "modern-small", "modern-medium", "modern-253m"}
-PRESETS = CLASSIC | MODERN | {"moe-nano", "lm-12gb", "llama-1b"}
+SPEEDRUNS = {"speedrun-micro", "speedrun-char"}
+PRESETS = CLASSIC | MODERN | SPEEDRUNS | {"moe-nano", "lm-12gb", "llama-1b"}
 
 
 @pytest.fixture
