@@ -83,9 +83,12 @@ class CompiledStep:
             self._counted = torch.arange(2 * most, device=cache.device)
         whole = reads_all(cache)
         inputs = inputs_of(tokens_B1, cache, self._counted, Form.of(cache), whole=whole)
-        scores = self._replay(inputs, cache) if whole else self._run([*self._weights, *inputs])
+        scores = self._replay(inputs, cache) if whole else self._run_of(inputs)
         cache.end(1)
         return tuple(scores)
+
+    def _run_of(self, inputs: list[Tensor]) -> list[Tensor]:
+        return self._run([*self._weights, *inputs])
 
     def _replay(self, inputs: list[Tensor], cache: KVCache) -> list[Tensor]:
         """The same on CUDA, where a token costs one launch instead of hundreds: its kernels are
@@ -156,6 +159,11 @@ class Steps:
             step.bind()
             self._bound.add(form)
         return step
+
+    def give_up(self, error: Exception) -> None:
+        """A step has failed: texts go on eagerly, this one from where it is."""
+        self._told("failed", in_words(error))
+        self.close()
 
     def wait(self) -> None:
         """Until nothing is being looked for or made."""

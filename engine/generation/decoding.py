@@ -239,7 +239,10 @@ def scores(
     if steps is not None and unread_BT.shape[1] == 1 and cache.n:
         step = steps.next(cache)
         if step is not None:
-            return step(unread_BT, cache)
+            try:
+                return step(unread_BT, cache)
+            except RuntimeError as error:  # the cache has not counted the token: it is read below
+                steps.give_up(error)
     logits_BV = model.logits(read(model, cache, unread_BT, should_stop)).float()
     own_BV = logits_BV.softmax(-1)
     return logits_BV, own_BV, torch.special.entr(own_BV).sum(-1)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import signal
 import subprocess
@@ -14,6 +15,7 @@ import pytest
 
 from tests.tui_lab.terminals import ROOT, Terminal, shown
 from tui_lab import afterwards
+from tui_lab.link import SLOW_BYTES_PER_SECOND
 from tui_lab.state import RunState
 from tui_lab.trainer_thread import TrainerThread
 
@@ -284,6 +286,24 @@ def test_what_was_not_drawn_is_made_good_by_a_repaint(terminal, tmp_path: Path):
     assert drawn[1:] == anew[1:]  # the first line tells what the screen costs
     assert drawn[0].split("UI")[0].split() == anew[0].split("UI")[0].split()
     assert "hello-python" in "".join(drawn)
+
+
+def test_a_slow_terminal_is_found_out_and_drawn_for(terminal):
+    """Nobody said so: 4 kB/s, and somebody who goes from screen to screen."""
+    one = terminal("-c", PROGRAM, "train", TUI_LAB_SLOW_LINK="auto")
+    one.until(lambda: b"micro-python-docs" in one.written and b"loss" in one.written)
+    end = time.monotonic() + 30
+    keys = itertools.cycle(b"2345")
+    while b"The terminal is slow" not in one.written:
+        assert time.monotonic() < end
+        one.type(bytes([next(keys)]))
+        one.read_slowly(4000, 0.5)
+    one.type(b"1")
+    one.read_for(3.0)  # what waited comes, and the notification
+    before = len(one.written)
+    one.read_for(4.0)
+    assert len(one.written) - before < 4 * SLOW_BYTES_PER_SECOND * 2
+    assert "loss" in "\n".join(shown(one.written))
 
 
 def test_a_stop_and_its_end_leave_the_terminal_right(terminal):

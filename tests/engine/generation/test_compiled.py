@@ -14,7 +14,7 @@ from engine import machine
 from engine.config.sections import ModelConfig
 from engine.generation import compiled
 from engine.generation.beam import Beams, beam_search
-from engine.generation.compiled import Steps
+from engine.generation.compiled import CompiledStep, Steps
 from engine.generation.generate import GeneratedToken, generate, generate_batch
 from engine.generation.layout import lay_out
 from engine.generation.params import SamplingParams
@@ -29,7 +29,8 @@ pytestmark = [  # one process makes the package for all; a minute of compiling
 
 CPU = torch.device("cpu")
 BYTES = build("bytes", lambda: iter(()), 257)
-SHAPE = ModelConfig(n_layer=2, n_head=2, n_kv_head=1, n_embd=16, context_length=24, position="rope")
+SHAPE = ModelConfig(n_layer=2, n_head=4, n_kv_head=2, n_embd=16, context_length=24, position="rope")
+"""More than one head of keys: a cache of one lies in a row whether or not it is full."""
 GREEDY = SamplingParams(temperature=0.0, max_tokens=20)
 DRAWN = SamplingParams(temperature=1.0, top_k=40, repetition_penalty=1.1, max_tokens=20, seed=5)
 
@@ -78,7 +79,7 @@ class Late:
 
     def __init__(self, steps: Steps, eager: int) -> None:
         self._steps, self._eager, self.used = steps, eager, 0
-        self.begin = steps.begin
+        self.begin, self.give_up = steps.begin, steps.give_up
 
     def next(self, cache: KVCache) -> object | None:
         step = self._steps.next(cache)
@@ -94,7 +95,8 @@ class Late:
 def test_the_tokens_are_the_same_before_and_after(
     kept: Path, params: SamplingParams, eager: int
 ) -> None:
-    """Also drawn ones: the generator and the filters know nothing of the switch."""
+    """Also drawn ones: the generator and the filters know nothing of the switch. The last token is
+    read into the cache's last slot."""
     which = model()
     expected = text(which, params)
     steps = Steps(which, CPU, "kept")
@@ -108,6 +110,27 @@ def test_the_tokens_are_the_same_before_and_after(
         assert ours.probability == pytest.approx(theirs.probability, abs=1e-5)
         assert ours.entropy == pytest.approx(theirs.entropy, abs=1e-4)
         assert ours.alternative_ids == theirs.alternative_ids
+
+
+def test_a_step_that_fails_leaves_the_text_to_go_on_without(
+    kept: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told: list[tuple[str, str]] = []
+    which = model()
+    steps = Steps(which, CPU, "kept", told=lambda *words: told.append(words))
+    text(which, GREEDY, steps)
+    steps.wait()
+    run, calls = CompiledStep._run_of, iter(range(100))
+
+    def failing(self: CompiledStep, inputs: list[torch.Tensor]) -> object:
+        if next(calls) == 5:
+            raise RuntimeError("Expected a miracle")
+        return run(self, inputs)
+
+    monkeypatch.setattr(CompiledStep, "_run_of", failing)
+    assert ids(text(which, GREEDY, steps)) == ids(text(which, GREEDY))
+    assert told == [("failed", "RuntimeError: Expected a miracle")]
+    assert next(calls) == 6  # and was not asked again
 
 
 def test_it_serves_every_model_of_the_shape_and_weights_that_changed(kept: Path) -> None:
