@@ -135,7 +135,7 @@ def fit_heap(rows: list[dict[str, Any]]) -> Heap:
                 size /= 3
         if now < least:
             best, least = values, now
-    return Heap(round(best[0], -6), *(round(float(value), 2) for value in best[1:]))
+    return Heap(int(round(best[0], -6)), *(round(float(value), 2) for value in best[1:]))
 
 
 def reckoned(row: dict[str, Any]) -> dict[str, Any]:

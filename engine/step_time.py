@@ -84,18 +84,18 @@ CALLS = ("layers", "batches", "steps")
 
 PACES: dict[tuple[str, bool, bool], Pace] = {
     ("cpu", False, True): Pace(
-        1.21, 3.76, 2.76, 13.2, 2.53, 3.48, 1, 14.7, 0, 0.748, 1450, 369, 1010
+        0.986, 7.48, 1.18, 0, 1.03, 2.47, 2.09, 19.4, 0, 0.946, 0, 214, 3430
     ),
-    ("cpu", False, False): Pace(1.25, 1.41, 2, 8, 1.75, 0, 1, 5.29, 0, 0.346, 1580, 504, 504),
-    ("cpu", True, True): Pace(0.985, 5.66, 2.5, 0, 2.42, 4.91, 1, 2.13, 5.04, 2.45, 915, 169, 0),
-    ("cpu", True, False): Pace(1.11, 3.21, 2, 3, 0.379, 7.04, 1, 2.53, 0, 1.19, 679, 887, 887),
+    ("cpu", False, False): Pace(1.16, 1.65, 2, 8, 1.24, 0, 1.96, 10.3, 0, 0.314, 1120, 563, 563),
+    ("cpu", True, True): Pace(0.962, 4.02, 0, 0, 0.809, 3.52, 2.72, 1.09, 11.6, 1.86, 818, 97.6, 0),
+    ("cpu", True, False): Pace(0.838, 7.25, 2, 3, 0.423, 0, 1.55, 5.05, 0, 1.94, 900, 1150, 1150),
     ("cuda", False, True): Pace(1.95, 0.3, 3.0, 8.0, 1.8, 4.0, 0, 3.8, 1.0, 1.2, 600, 500, 500),
     ("cuda", True, True): Pace(1.95, 0.3, 3.0, 4.0, 1.8, 1.5, 0, 2.7, 1.0, 1.2, 100, 300, 300),
 }
 """By kind of device, whether the step is compiled, and whether products have 16 bits.
 
 Fitted on two cores of an AMD EPYC with AVX512-BF16 (`benchmarks/results/*-plan-fit.json`: 25
-networks in bfloat16, 6 in float32; median error 4 to 6 %, largest 6 to 33 %). Those of GPUs were
+networks in bfloat16, 6 in float32; median error 1 to 6 %, largest 4 to 30 %). Those of GPUs were
 set by hand so that published rates come out: nanoGPT's 124M, torchtitan's 8B; trust them to a
 third, or calibrate.
 """
