@@ -3,9 +3,9 @@
     python -m benchmarks.key_latency [--presses 204]
 
 The app trains preset `micro` in a real pseudo-terminal of 120×36. Keys that change the screen are
-pressed at random moments; each is answered when a text that only its answer has was read. The
-first round makes screens that did not exist yet, and is told apart. So is escape, which must be
-waited for: it could be the beginning of an arrow key.
+pressed at random moments; each is answered when the screen has the text that only its answer has,
+or has lost that of a dialog (-). The first round makes screens that did not exist yet, and is told
+apart. So is escape, which must be waited for: it could be the beginning of an arrow key.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import time
 from pathlib import Path
 
 from benchmarks.report import machine_facts, write_result
-from benchmarks.terminal import Terminal
+from benchmarks.terminal import Shown, Terminal
 from benchmarks.ui_cost import SCRIPT, make_lab
 
 LIMIT = 0.050
@@ -26,17 +26,23 @@ ROUND = (
     # key, what its answer shows
     ("4", "temperature"),
     ("\x0f", "Talk to"),  # ctrl+o
-    ("\x1b", "temperature"),
+    ("\x1b", "-Talk to"),
     ("?", "All keys"),
-    ("\x1b", "temperature"),
+    ("\x1b", "-All keys"),
     ("1", "validation"),
 )
 
 
-def press(terminal: Terminal, key: str, answer: str) -> float:
-    place = terminal.mark()
+def press(terminal: Terminal, shown: Shown, key: str, answer: str) -> float:
+    def met() -> bool:
+        return not shown.has(answer[1:]) if answer.startswith("-") else shown.has(answer)
+
+    shown.moment(lambda: False)  # all that was read before
+    if met():
+        raise RuntimeError(f"{answer!r} is there before {key!r} was pressed")
     pressed = terminal.send(key)
-    return terminal.wait_for(answer, after=place, seconds=20) - pressed
+    time.sleep(0.3)
+    return shown.wait_for(met, seconds=20) - pressed
 
 
 def percentile(values: list[float], share: float) -> float:
@@ -54,12 +60,13 @@ def measure(presses: int) -> dict[str, object]:
         environment = {"TUI_LAB_CONFIG_DIR": str(lab.root / "config")}
         command = [SCRIPT, "--start", "micro"]
         with Terminal(command, cwd=lab.root, environment=environment) as terminal:
-            terminal.wait_for("training", seconds=120)
+            shown = Shown(terminal)
+            shown.wait_for(lambda: shown.has("tokens/s") and shown.has(" left"), seconds=120)
             time.sleep(5)
             for number in range(rounds + 1):
                 for key, answer in ROUND:
                     time.sleep(rng.uniform(0.1, 0.4))
-                    taken = press(terminal, key, answer)
+                    taken = press(terminal, shown, key, answer)
                     (seconds if number else first).append(taken)
                     if number:
                         by_key.setdefault(repr(key), []).append(taken)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import fcntl
 import os
 import pty
+import re
 import select
 import signal
 import struct
@@ -16,7 +17,7 @@ import subprocess
 import termios
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 
@@ -38,6 +39,7 @@ class Terminal:
         variables = {key: value for key, value in os.environ.items() if key != "NO_COLOR"}
         variables |= {"TERM": "xterm-256color", "COLORTERM": "truecolor", **environment}
         self._written = bytearray()
+        self._chunks: list[tuple[float, bytes]] = []
         self._news = threading.Condition()
         self.started = time.perf_counter()
         self.process = subprocess.Popen(
@@ -74,9 +76,15 @@ class Terminal:
                 data = b""
             with self._news:
                 self._written += data
+                self._chunks.append((time.perf_counter(), data))
                 self._news.notify_all()
             if not data:
                 return
+
+    def chunks(self, first: int) -> list[tuple[float, bytes]]:
+        """What was read, from the `first` piece on, each with its moment."""
+        with self._news:
+            return self._chunks[first:]
 
     def mark(self) -> int:
         """A place in what was written: the end of it, now."""
@@ -113,3 +121,41 @@ class Terminal:
         self.process.wait()
         os.close(self._master)
         self._reader.join(1)
+
+
+class Shown:
+    """What a terminal shows, followed from the bytes that were read: cells that stay as they are
+    are not sent again, so that words may be on the screen and never among the bytes.
+
+    The emulator works when it is asked, which should not be while something is timed.
+    """
+
+    def __init__(self, terminal: Terminal, columns: int = 120, rows: int = 36) -> None:
+        import pyte
+
+        self._terminal, self._read = terminal, 0
+        self._screen = pyte.Screen(columns, rows)
+        self._stream = pyte.ByteStream(self._screen)
+
+    def has(self, text: str) -> bool:
+        return any(text in line for line in self._screen.display)
+
+    def moment(self, met: Callable[[], bool]) -> float | None:
+        """When the screen first was as `met` says, among what has been read since the last look;
+        None where it never was. Goes no further than that."""
+        for when, data in self._terminal.chunks(self._read):
+            self._read += 1
+            # Modes of the keyboard, which pyte takes for something else.
+            self._stream.feed(re.sub(rb"\x1b\[[<>=][0-9;]*[a-z]|\x1b\[\?[0-9]+\$p", b"", data))
+            if met():
+                return when
+        return None
+
+    def wait_for(self, met: Callable[[], bool], seconds: float) -> float:
+        """The same, looked for every quarter of a second. Raises TimeoutError."""
+        deadline = time.perf_counter() + seconds
+        while (found := self.moment(met)) is None:
+            if time.perf_counter() > deadline:
+                raise TimeoutError("\n".join(self._screen.display))
+            time.sleep(0.25)
+        return found

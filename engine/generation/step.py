@@ -38,7 +38,10 @@ from engine.model.experts import Experts
 from engine.model.mlp import bend
 
 MOST_ROWS = 16
-"""Beyond it a matrix product is bound by arithmetic, and PyTorch's is the quicker."""
+"""Beyond it PyTorch's own overhead is small beside the work."""
+SUMMED_ROWS = 4
+"""Rows up to which a product is written as sums: beyond it it is bound by arithmetic, for which
+PyTorch's own is made."""
 
 
 @dataclass(frozen=True)
@@ -120,7 +123,7 @@ class Step(nn.Module):
         self.form = form
         with torch.device("meta"):
             network = GPT(model.config, model.vocab_size).eval()
-        _rewrite(network)
+        _rewrite(network, form.rows)
         self._names = list(network.state_dict())
         self._network = (network,)  # no submodule: its parameters are none of ours
 
@@ -235,12 +238,12 @@ def _attend(
     return y_BGRD.view(B, H, 1, D).to(v_BGSD.dtype)
 
 
-def _rewrite(model: GPT) -> None:
-    """Put what is written otherwise into `model`, in place."""
+def _rewrite(model: GPT, rows: int) -> None:
+    """Put what is written otherwise for so many rows into `model`, in place."""
     for module in model.modules():
         if isinstance(module, CausalSelfAttention):
             module.attend = _attend
-        elif isinstance(module, nn.Linear):
+        elif isinstance(module, nn.Linear) and rows <= SUMMED_ROWS:
             module.forward = partial(_product, module)  # type: ignore[method-assign]
         elif isinstance(module, Experts):
             module.forward = partial(_mixture, module)  # type: ignore[method-assign]
