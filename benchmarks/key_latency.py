@@ -27,8 +27,8 @@ ROUND = (
     ("4", "temperature"),
     ("\x0f", "Talk to"),  # ctrl+o
     ("\x1b", "-Talk to"),
-    ("?", "All keys"),
-    ("\x1b", "-All keys"),
+    ("?", "esc closes"),
+    ("\x1b", "-esc closes"),
     ("1", "validation"),
 )
 
