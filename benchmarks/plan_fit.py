@@ -1,11 +1,11 @@
-"""Fits the constants of `engine.step_time` and `engine.footprint` to runs measured here, and shows
+"""Fits the constants of `engine.step_time` and `engine.heap` to runs measured here, and shows
 what is left over.
 
     python -m benchmarks.plan_fit [--mode eager] [--lock FILE]
     python -m benchmarks.plan_fit --again
 
 measures the configurations below (a quarter of an hour and more), and prints the lines for
-`engine.step_time.PACES` and `engine.footprint.HEAPS`. `--again` fits what was measured last: after
+`engine.step_time.PACES` and `engine.heap.HEAPS`. `--again` fits what was measured last: after
 a change of the formulas.
 """
 
@@ -21,7 +21,8 @@ import numpy as np
 
 from benchmarks.report import RESULTS, machine_facts, write_result
 from benchmarks.trials import add_options, configuration, facts, measure_all, shape
-from engine.footprint import HEAPS, Heap, counted
+from engine.footprint import counted
+from engine.heap import HEAPS, Heap
 from engine.planner import memory_of
 from engine.step_time import NAMES, amounts, find_pace, work
 

@@ -17,6 +17,7 @@ from engine.arithmetic import (
 )
 from engine.config import Config
 from engine.config.sections import ModelConfig
+from engine.heap import HEAPS, Counted
 
 FLOAT32 = 4
 MOMENTS = 2
@@ -25,42 +26,13 @@ RUNTIME = {"cuda": 600_000_000, "mps": 400_000_000}
 MUON_COPIES = 20
 """Bytes for each number of the blocks' matrices: 8 for two copies in float32, and 12 for what is
 stacked, lowered and multiplied."""
+PADDED = 0.05
+"""Rows of zeros among those of experts on a CPU: see `engine.model.experts`."""
 COMPILER = {"cuda": 0, "mps": 200_000_000}
 """What torch.compile takes on top: its modules, and what it remembers of the graphs."""
 COMPILED_SHARE, COMPILED_LOGITS = 0.8, 0.7
 """Of activations and of logits, what a compiled step holds on a GPU: it computes cheap ones again,
 and fuses the loss with its gradient."""
-
-
-@dataclass(frozen=True)
-class Heap:
-    """What a process on a CPU takes of what is counted, in shares: its allocator leaves holes and
-    keeps what was freed, and kernels need room. The peak is at the loss, or late in the backward
-    pass, when the gradients lie beside the heap that held the activations.
-
-    Fitted to the peaks of some thirty networks (`python -m benchmarks.plan_fit`).
-    """
-
-    runtime: int
-    """Bytes before the first tensor."""
-    activations: float
-    roots: float
-    """Of what RMSNorm keeps over its root, on top of being counted among the activations."""
-    squares: float
-    logits: float
-    late: float
-    """Of activations and squares, late in the backward pass."""
-    gradients: float
-    """Of the gradients, then: on their way to where they are added up."""
-
-
-HEAPS = {
-    (False, True): Heap(387_000_000, 1.82, 2.2, 1.25, 1.15, 0.0, 1.5),
-    (False, False): Heap(371_000_000, 1.45, 2.9, 1.25, 1.39, 0.0, 1.5),
-    (True, True): Heap(490_000_000, 0.67, 1.0, 0.0, 0.81, 0.88, 1.13),
-    (True, False): Heap(488_000_000, 0.90, 0.85, 0.0, 0.88, 0.79, 1.71),
-}
-"""By (compiled, products in 16 bits)."""
 
 
 @dataclass(frozen=True)
@@ -169,7 +141,7 @@ class _Kinds:
         over_root = FLOAT32 if self.model.norm == "rmsnorm" and self.on_cpu else 0
         return (FLOAT32 + over_root + self.a) * width
 
-    def mlp(self) -> int:
+    def mlp(self) -> float:
         """Between the second norm's result and the stream."""
         model, a = self.model, self.a
         F = model.hidden_width
@@ -181,7 +153,8 @@ class _Kinds:
         # Each token as often as it has experts: sent out, come back, and back in order; and the
         # router's choice: probabilities, for the loss once more; numbers, their order and weights.
         E, K = model.n_expert, model.n_expert_active
-        return K * (hidden + 3 * a * model.n_embd) + 2 * FLOAT32 * E + 32 * K
+        rows = K * (1 + PADDED * self.on_cpu)
+        return rows * (hidden + 3 * a * model.n_embd) + 2 * FLOAT32 * E + 32 * K
 
     def attention(self, layer: int) -> float:
         """From the qkv product to attention's result, without (T, T) matrices."""
@@ -274,29 +247,6 @@ def training_memory(
         host_saving=(0 if config.save.policy == "none" else checkpoint_bytes(config, vocab_size)),
         on_host=device != "cuda",
     )
-
-
-@dataclass(frozen=True)
-class Counted:
-    """What a `Heap` takes its shares of, in bytes."""
-
-    activations: int
-    """Without the (T, T) matrices."""
-    roots: int
-    squares: int
-    logits: int
-    gradients: int
-
-    def held(self, heap: Heap) -> tuple[float, float]:
-        """Activations and logits at the loss."""
-        kept = heap.activations * self.activations
-        kept += heap.roots * self.roots + heap.squares * self.squares
-        return kept, heap.logits * self.logits
-
-    def late(self, heap: Heap) -> float:
-        """Activations and gradients late in the backward pass."""
-        kept = heap.late * (self.activations - self.roots + self.squares)
-        return kept + heap.gradients * self.gradients
 
 
 def counted(config: Config, vocab_size: int, precision: str) -> Counted:

@@ -298,8 +298,11 @@ def test_a_slow_terminal_is_found_out_and_drawn_for(terminal):
         assert time.monotonic() < end
         one.type(bytes([next(keys)]))
         one.read_slowly(4000, 0.5)
+    one.read_for(2.0)  # what waited comes, and the notification
+    one.type(b"\x1b")  # out of the console's prompt
+    one.read_for(1.0)
     one.type(b"1")
-    one.read_for(3.0)  # what waited comes, and the notification
+    one.read_for(3.0)
     before = len(one.written)
     one.read_for(4.0)
     assert len(one.written) - before < 4 * SLOW_BYTES_PER_SECOND * 2
