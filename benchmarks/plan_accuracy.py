@@ -1,6 +1,6 @@
 """Is the plan right? Ten configurations it was not fitted to, predicted and measured.
 
-    python -m benchmarks.plan_accuracy [--mode eager] [--lock FILE]
+    python -m benchmarks.plan_accuracy [--mode eager]
 
 Time is that of a step, of which a run has as many as it is told; memory is the peak that the run's
 process had resident. The plan knows this machine's peak and bandwidth, and no calibration.

@@ -1,7 +1,7 @@
 """Fits the constants of `engine.step_time` and `engine.heap` to runs measured here, and shows
 what is left over.
 
-    python -m benchmarks.plan_fit [--mode eager] [--lock FILE]
+    python -m benchmarks.plan_fit [--mode eager]
     python -m benchmarks.plan_fit --again
 
 measures the configurations below (a quarter of an hour and more), and prints the lines for

@@ -1,16 +1,13 @@
 """Configurations measured one by one, each in a process of its own, and what the plan said of them.
 
-Where several benchmarks share a machine, `--lock FILE` keeps the others (who take the same lock)
-away, for some minutes at a time; what somebody else disturbed all the same is measured again.
+What somebody else disturbed is measured again.
 """
 
 from __future__ import annotations
 
 import argparse
-import fcntl
 import sys
 import tempfile
-import time
 from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
@@ -29,8 +26,6 @@ MODERN = {
     "model.bias": False,
 }
 ATTEMPTS = 3
-TURN = 150.0
-"""Seconds after which the lock is offered to others."""
 SECONDS = 2.0
 """The least that is timed of a configuration."""
 
@@ -58,7 +53,6 @@ def shape(size: str, context: int, batch: int, vocabulary: int, **fields: Any) -
 
 def add_options(parser: argparse.ArgumentParser) -> None:
     """What both benchmarks of plans take."""
-    parser.add_argument("--lock", default="", help="a file to lock while steps are timed")
     parser.add_argument("--only", default="", help="only the configurations whose name has this")
     parser.add_argument(
         "--mode", choices=("eager", "compiled", "both"), default="both", help="of the steps"
@@ -103,36 +97,9 @@ def predicted(about: dict[str, Any], compiled: bool) -> dict[str, Any]:
     return {"step_seconds": drawn.step_seconds, "memory": drawn.memory.to_dict()}
 
 
-class Turn:
-    """The machine to oneself between configurations, if others take the same lock."""
-
-    def __init__(self, lock: str) -> None:
-        self._file = open(lock, "a") if lock else None  # noqa: SIM115
-        self._since = 0.0
-
-    def take(self) -> None:
-        """Wait for the lock; who has had it for long gives it to others first."""
-        if self._file is None or time.monotonic() - self._since < TURN:
-            return
-        self.end()
-        time.sleep(1.0)  # long enough for somebody who waits to be woken
-        fcntl.flock(self._file, fcntl.LOCK_EX)
-        self._since = time.monotonic()
-
-    def end(self) -> None:
-        if self._file is not None:
-            fcntl.flock(self._file, fcntl.LOCK_UN)
-
-
 def measure_all(options: argparse.Namespace, shapes: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """Everything that the options leave, one after the other."""
-    turn = Turn(options.lock)
-    rows = []
-    for about, compiled in chosen(options, shapes):
-        turn.take()
-        rows.append(measure(about, compiled))
-    turn.end()
-    return rows
+    return [measure(about, compiled) for about, compiled in chosen(options, shapes)]
 
 
 def measure(about: dict[str, Any], compiled: bool) -> dict[str, Any]:
