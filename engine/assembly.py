@@ -79,7 +79,8 @@ def assemble(
         "vocab_size": vocab_size,
         "line": line_after(folder.path, resumed_from) if resumed_from else 0,
         "precision": str(machine.precision),
-        "threads": machine.threads,
+        # What was asked for stands in the configuration, and may be asked for otherwise.
+        "threads": 0 if config.train.threads else machine.threads,
         "digests": {
             "tokenizer": material.tokenizer.digest,
             "corpus": material.prepared.digest,

@@ -151,7 +151,7 @@ def _rounded(rows: Tensor) -> Tensor:
     """`rows`, on a CPU with zeros below them up to one of few sizes, an eighth more at most.
 
     oneDNN compiles a kernel for every size it meets and keeps a thousand of them: with experts of
-    another number of tokens in each step, that was two gigabytes, and a wait for most of them.
+    another number of tokens in each step, that is a gigabyte, and a wait for most of them.
     """
     step = (1 << (len(rows).bit_length() - 1)) // SIZES
     missing = -len(rows) % step if step else 0
