@@ -48,7 +48,6 @@ class Found:
 
     batch_size: int
     accumulate: int
-    compiled: bool
     limit: str
     """What kept it from being larger, in words."""
     attempts: tuple[Attempt, ...]
@@ -74,14 +73,13 @@ def find_batch_size(
     nobody tells, EngineError when not even one window fits, and what planning and running raise.
     """
     facts = survey_device(config)
+    if not facts.here:
+        raise DeviceError(
+            f"'{facts.name}' is not here to try a batch on", "give --batch-size a number"
+        )
     if measure_device(facts):
         facts = survey_device(config)
-    free = facts.memory_free or facts.memory_total
-    if not facts.here or not free:
-        raise DeviceError(
-            f"nothing is known of the memory of '{facts.name}'", "give --batch-size a number"
-        )
-    search = _Search(config, survey_corpus(lab, config), facts, ROOM * free)
+    search = _Search.on(facts, lab, config)
     size = search.expected()
     attempts: list[Attempt] = []
     while size and len(attempts) < PROBES and size not in (a.batch_size for a in attempts):
@@ -114,7 +112,6 @@ def find_batch_size(
     return Found(
         best.batch_size,
         search.accumulate(best.batch_size),
-        search.plan(best.batch_size).compiled,
         search.limit_of(best.batch_size),
         tuple(attempts),
     )
@@ -124,13 +121,7 @@ def expected_batch_size(lab: Lab, config: Config, device: str | None = None) -> 
     """What the search begins with, as values for the configuration: by the plan alone, and so also
     for a GPU that is not here. Raises DeviceError where nothing is known of the memory, EngineError
     when not even one window fits."""
-    facts = survey_device(config, device)
-    free = facts.memory_free or facts.memory_total
-    if not free:
-        raise DeviceError(
-            f"nothing is known of the memory of '{facts.name}'", "give --batch-size a number"
-        )
-    search = _Search(config, survey_corpus(lab, config), facts, ROOM * free)
+    search = _Search.on(survey_device(config, device), lab, config)
     size = search.expected()
     if not size:
         raise search.nothing_fits()
@@ -153,6 +144,16 @@ class _Search:
                 corpus.train_tokens, config.model.context_length, config.data.stride
             )
             self._most = max(1, windows // SHARE_OF_EPOCH)
+
+    @classmethod
+    def on(cls, facts: DeviceFacts, lab: Lab, config: Config) -> _Search:
+        """Raises DeviceError where nothing is known of the device's memory."""
+        free = facts.memory_free or facts.memory_total
+        if not free:
+            raise DeviceError(
+                f"nothing is known of the memory of '{facts.name}'", "give --batch-size a number"
+            )
+        return cls(config, survey_corpus(lab, config), facts, ROOM * free)
 
     def config(self, size: int) -> Config:
         values = {"batch_size": size, "accumulate": self.accumulate(size)}

@@ -132,7 +132,7 @@ def test_a_changed_configuration_is_shown_and_confirmed_before_a_run_goes_on(
     assert 'on_nan = "stop"' in path.read_text() and "clip = 0.25" in path.read_text()
 
 
-FOUND = Found(24, 2, False, "memory", (Attempt(24, 10**9, 9 * 10**8, 0.5, True),))
+FOUND = Found(24, 2, "memory", (Attempt(24, 10**9, 9 * 10**8, 0.5, True),))
 
 
 def test_the_batch_that_was_found_is_trained_and_told(
