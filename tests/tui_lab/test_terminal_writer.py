@@ -109,6 +109,9 @@ def test_other_users_of_the_terminal_still_wait_for_it(terminal) -> None:
 def test_what_the_terminal_has_taken_is_counted(terminal) -> None:
     terminal.writer.write("a·b.")
     read_all(terminal.master, b".")
+    end = time.monotonic() + 5  # the count follows the write: a reader may be here before it
+    while not terminal.writer.written and time.monotonic() < end:
+        time.sleep(0.001)
     assert terminal.writer.written == len("a·b.".encode())
 
 
