@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import re
 import subprocess
 import sys
 import time
@@ -99,8 +98,7 @@ class Book:
     def open(cls, folder: Path, device: str, kind: str, *, fresh: bool = False) -> Book:
         """The file of today, with what is in it already unless `fresh`."""
         facts = machine_facts() | {"device": device, "kind": kind}
-        slug = re.sub(r"[^a-z0-9]+", "-", device.lower()).strip("-")
-        path = folder / f"{facts['date']}-{slug}.json"
+        path = folder / f"{facts['date']}-{performance_page.slug(device)}.json"
         kept = path.is_file() and not fresh
         parts = json.loads(path.read_text())["parts"] if kept else {}
         return cls(path, facts, parts)

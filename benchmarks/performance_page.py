@@ -8,6 +8,7 @@ Every figure comes from a file in benchmarks/results/: of each device, each part
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -54,6 +55,11 @@ def devices(results: Path) -> list[dict[str, Any]]:
     return sorted(found.values(), key=lambda result: list(KINDS).index(result["kind"]))
 
 
+def slug(device: str) -> str:
+    """A device's name as names of files have it."""
+    return re.sub(r"[^a-z0-9]+", "-", device.lower()).strip("-")
+
+
 def page(results: Path = RESULTS) -> tuple[str, dict[str, str]]:
     """The page, and its charts by file name."""
     charts: dict[str, str] = {}
@@ -68,19 +74,19 @@ def page(results: Path = RESULTS) -> tuple[str, dict[str, str]]:
 
 
 def _device(result: dict[str, Any], charts: dict[str, str]) -> str:
-    parts, kind = result["parts"], result["kind"]
+    parts, name = result["parts"], slug(result["device"])
     versions = ", ".join(f"{name} {version}" for name, version in result["versions"].items())
     sections = [
-        f"## {KINDS[kind]}",
-        f"{result['device']}; Python {result['python']}, {versions}.",
+        f"## {KINDS[result['kind']]}: {result['device']}",
+        f"Python {result['python']}, {versions}.",
         *_machine(parts.get("machine")),
         "### The targets",
         _targets(parts),
-        *_training(parts.get("training"), kind, charts),
+        *_training(parts.get("training"), name, charts),
         *_presets(parts.get("presets")),
-        *_quality(parts.get("quality"), kind, charts),
-        *_generation(parts.get("generation"), kind, charts),
-        *_linear(parts.get("linear"), kind, charts),
+        *_quality(parts.get("quality"), name, charts),
+        *_generation(parts.get("generation"), name, charts),
+        *_linear(parts.get("linear"), name, charts),
     ]
     return "\n\n".join(sections) + "\n"
 
@@ -120,12 +126,12 @@ def _targets(parts: dict[str, Any]) -> str:
     return table(head, rows) if rows else "Nothing was measured."
 
 
-def _training(part: dict[str, Any] | None, kind: str, charts: dict[str, str]) -> list[str]:
+def _training(part: dict[str, Any] | None, device: str, charts: dict[str, str]) -> list[str]:
     if part is None:
         return []
     sections = ["### Training"]
     for name, shape in part["shapes"].items():
-        chart = f"{kind}-training-{name}.svg"
+        chart = f"{device}-training-{name}.svg"
         sides = sorted(
             shape["sides"].items(), key=lambda item: -item[1]["tokens_per_second"]["median"]
         )
@@ -184,11 +190,11 @@ def _presets(part: dict[str, Any] | None) -> list[str]:
     return ["### Presets", table(head, rows)]
 
 
-def _quality(part: dict[str, Any] | None, kind: str, charts: dict[str, str]) -> list[str]:
+def _quality(part: dict[str, Any] | None, device: str, charts: dict[str, str]) -> list[str]:
     """Loss against time."""
     if part is None:
         return []
-    chart = f"{kind}-time-to-quality.svg"
+    chart = f"{device}-time-to-quality.svg"
     curves = part["curves"]
     charts[chart] = line_chart(
         "Tiny Shakespeare: loss over the whole validation split, compiling included",
@@ -217,7 +223,7 @@ def _quality(part: dict[str, Any] | None, kind: str, charts: dict[str, str]) -> 
     return sections
 
 
-def _generation(part: dict[str, Any] | None, kind: str, charts: dict[str, str]) -> list[str]:
+def _generation(part: dict[str, Any] | None, device: str, charts: dict[str, str]) -> list[str]:
     """Rates of whole texts, ours and the peers'."""
     if part is None:
         return []
@@ -228,7 +234,7 @@ def _generation(part: dict[str, Any] | None, kind: str, charts: dict[str, str]) 
         if side not in result["first_token_seconds"]
     }
     ordered = sorted(rates, key=lambda side: -rates[side]["median"])
-    chart = f"{kind}-generation.svg"
+    chart = f"{device}-generation.svg"
     charts[chart] = bar_chart(
         f"Generation, {result['shape']}, {result['tokens']} tokens",
         "tokens a second: median, lowest and highest round",
@@ -264,10 +270,10 @@ def _generation(part: dict[str, Any] | None, kind: str, charts: dict[str, str]) 
     ]
 
 
-def _linear(part: dict[str, Any] | None, kind: str, charts: dict[str, str]) -> list[str]:
+def _linear(part: dict[str, Any] | None, device: str, charts: dict[str, str]) -> list[str]:
     if part is None:
         return []
-    chart = f"{kind}-linear-cost.svg"
+    chart = f"{device}-linear-cost.svg"
     course = part["course"]
     charts[chart] = line_chart(
         "A long run of a tiny network",

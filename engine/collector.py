@@ -1,23 +1,52 @@
-"""Python's collector of cyclic garbage, kept out of the training loop's way."""
+"""Python's collector of cyclic garbage, kept out of the training loop's way, and the screen's."""
 
 from __future__ import annotations
 
 import gc
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+
+LONG_SECONDS = 0.02
+"""A collection of all generations that takes longer has looked at much that stays."""
+MOST = 16
+"""Times that what stays is put away. Whoever makes and drops so much again and again would
+otherwise never have it collected."""
 
 
 @contextmanager
 def at_rest() -> Iterator[None]:
-    """Inside, the collector leaves alone whatever existed before.
+    """Inside, the collector leaves alone what existed before, and what turns out to stay.
 
-    With torch loaded that is hundreds of thousands of objects, and looking at them all takes tens
-    of milliseconds: a step or more of a small network, at a moment that nobody chose. What comes
-    into being inside (the app's widgets, an error's frames) is still collected. What is garbage
-    already stays until the end: whoever has left much of it collects it first.
+    With torch loaded that is hundreds of thousands of objects, and as many again once a step has
+    been made or compiled. Looking at them all takes a fifth of a second, at a moment that nobody
+    chose: until then no step is begun, and no key is answered. So what a long collection has left
+    over, and so is no garbage, is put out of later ones' sight. What comes into being afterwards
+    (the app's widgets, an error's frames) is still collected. What is garbage already when this
+    begins stays until the end: whoever has left much of it collects it first.
     """
+    survivors = _Survivors()
     gc.freeze()
+    gc.callbacks.append(survivors)
     try:
         yield
     finally:
+        gc.callbacks.remove(survivors)
         gc.unfreeze()
+
+
+class _Survivors:
+    """A callback of the collector: puts away what a long collection of everything has left."""
+
+    def __init__(self) -> None:
+        self._began = 0.0
+        self._left = MOST
+
+    def __call__(self, phase: str, info: dict[str, int]) -> None:
+        if phase == "start":
+            self._began = time.perf_counter()
+            return
+        long = time.perf_counter() - self._began > LONG_SECONDS
+        if info["generation"] == 2 and long and self._left:
+            self._left -= 1
+            gc.freeze()

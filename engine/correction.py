@@ -6,21 +6,17 @@ counts. Knows nothing of how it was come by (`engine.calibration`). No torch.
 
 from __future__ import annotations
 
-import json
 import math
 from dataclasses import asdict, dataclass
 from importlib import metadata
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from engine import machine
-from engine.atomic import write_json
+from engine import user_cache
 
 if TYPE_CHECKING:
     from engine.planner import DeviceFacts
 
-MOST = 1 << 20
-"""Bytes of the cache file that are read: hundreds of times what it ever holds."""
+CACHE = "calibrations"
 
 
 @dataclass(frozen=True)
@@ -45,10 +41,6 @@ def mode(compiled: bool) -> str:
     return "compiled" if compiled else "eager"
 
 
-def _cache_file() -> Path:
-    return machine.cache_dir() / "calibrations.json"
-
-
 def _device_key(device: DeviceFacts) -> str:
     return f"{device.name} | {device.threads} threads"
 
@@ -58,22 +50,9 @@ def _key(device: DeviceFacts, compiled: bool) -> str:
     return f"{_device_key(device)} | torch {version} | {device.precision} | {mode(compiled)}"
 
 
-def _read() -> dict[str, dict[str, Any]]:
-    try:
-        path = _cache_file()
-        if path.stat().st_size > MOST:
-            return {}
-        found = json.loads(path.read_text(encoding="utf-8"))
-        return {str(key): dict(value) for key, value in found.items()}
-    except (OSError, ValueError, TypeError, AttributeError, RecursionError):
-        return {}  # absent, unreadable or spoilt: there is no correction
-
-
 def remembered(device: DeviceFacts, compiled: bool) -> Correction | None:
     """The correction for this device as it would train now; None where there is none."""
-    values = _read().get(_key(device, compiled))
-    if values is None:
-        return None
+    values: Any = user_cache.read(CACHE).get(_key(device, compiled))
     try:
         found = Correction(
             float(values["time"]),
@@ -89,12 +68,7 @@ def remembered(device: DeviceFacts, compiled: bool) -> Correction | None:
 
 def remember(device: DeviceFacts, compiled: bool, correction: Correction) -> bool:
     """Keep `correction` for later plans; False where the cache cannot be written."""
-    try:
-        _cache_file().parent.mkdir(parents=True, exist_ok=True)
-        write_json(_cache_file(), _read() | {_key(device, compiled): asdict(correction)})
-    except OSError:
-        return False
-    return True
+    return user_cache.keep(CACHE, _key(device, compiled), asdict(correction))
 
 
 def forget(device: DeviceFacts) -> int:
@@ -102,8 +76,7 @@ def forget(device: DeviceFacts) -> int:
 
     Raises OSError where the cache cannot be written.
     """
-    kept = _read()
-    mine = [key for key in kept if key.startswith(f"{_device_key(device)} | ")]
-    if mine:
-        write_json(_cache_file(), {key: kept[key] for key in kept if key not in mine})
+    prefix = f"{_device_key(device)} | "
+    mine = [key for key in user_cache.read(CACHE) if key.startswith(prefix)]
+    user_cache.drop(CACHE, mine)
     return len(mine)

@@ -53,9 +53,29 @@ def _cpuinfo() -> dict[str, str]:
 
 
 def cpu_name() -> str:
-    """The processor's model name, with the number of usable cores."""
+    """The processor's model name, its widest instructions, the number of usable cores.
+
+    Virtual machines call very different processors by one name: what was measured on one must not
+    be taken for the other.
+    """
     model = _cpuinfo().get("model name") or platform.processor() or platform.machine() or "CPU"
+    flags = _cpu_flags()
+    widest = next((title for flag, title in _WIDEST.items() if flag in flags), "")
+    model += f" ({widest})" if widest else ""
     return f"{model}, {cores()} {'core' if cores() == 1 else 'cores'}"
+
+
+_WIDEST = {
+    "amx_bf16": "AMX",
+    "avx512_bf16": "AVX-512 bf16",
+    "avx512f": "AVX-512",
+    "avx2": "AVX2",
+}
+"""Flag of /proc/cpuinfo -> how its instructions are called, the widest first."""
+
+
+def _cpu_flags() -> set[str]:
+    return set((_cpuinfo().get("flags") or _cpuinfo().get("features") or "").split())
 
 
 def cpu_has_bfloat16() -> bool:
@@ -64,8 +84,7 @@ def cpu_has_bfloat16() -> bool:
     oneDNN also *accepts* bfloat16 where it must emulate it, which is slower than float32; so the
     processor's own flags decide, not the library's answer.
     """
-    flags = (_cpuinfo().get("flags") or _cpuinfo().get("features") or "").split()
-    return any(flag in flags for flag in ("avx512_bf16", "amx_bf16", "bf16"))
+    return not _cpu_flags().isdisjoint(("avx512_bf16", "amx_bf16", "bf16"))
 
 
 def is_apple_silicon() -> bool:

@@ -8,14 +8,11 @@ needs torch.
 from __future__ import annotations
 
 import functools
-import json
 import sys
 from importlib import metadata
-from pathlib import Path
 from typing import TYPE_CHECKING
 
-from engine import machine
-from engine.atomic import write_json
+from engine import user_cache
 
 if TYPE_CHECKING:
     import torch
@@ -74,30 +71,26 @@ def published_peak(name: str, precision: str) -> float:
     return 0.0
 
 
-def _cache_file() -> Path:
-    return machine.cache_dir() / "peaks.json"
+CACHE = "peaks"
 
 
 def _cache_key(name: str, precision: str, threads: int) -> str:
     return f"{name} | {threads} threads | torch {metadata.version('torch')} | {precision}"
 
 
-def _read_cache() -> dict[str, float]:
-    try:
-        values = json.loads(_cache_file().read_text())
-        return {str(key): float(value) for key, value in values.items()}
-    except (OSError, ValueError, TypeError, AttributeError):
-        return {}  # absent, unreadable or spoilt: measured again
+def _remembered(key: str) -> float:
+    found = user_cache.read(CACHE).get(key, 0.0)
+    return float(found) if isinstance(found, int | float) else 0.0
 
 
 def remembered_peak(name: str, precision: str, threads: int) -> float:
     """What an earlier process measured on this device; 0.0 if none did. No torch."""
-    return _read_cache().get(_cache_key(name, precision, threads), 0.0)
+    return _remembered(_cache_key(name, precision, threads))
 
 
 def remembered_bandwidth(name: str, threads: int) -> float:
     """Bytes a second that an earlier process measured; 0.0 if none did. No torch."""
-    return _read_cache().get(_cache_key(name, BANDWIDTH, threads), 0.0)
+    return _remembered(_cache_key(name, BANDWIDTH, threads))
 
 
 @functools.cache
@@ -123,12 +116,8 @@ def measured_bandwidth(device: torch.device, name: str, threads: int) -> float:
 
 def _keep(key: str, measured: float) -> float:
     """The greater of `measured` and what is remembered, which it becomes."""
-    best = max(measured, _read_cache().get(key, 0.0))
-    try:
-        _cache_file().parent.mkdir(parents=True, exist_ok=True)
-        write_json(_cache_file(), _read_cache() | {key: best})
-    except OSError:
-        pass  # a home that cannot be written costs the next process its memory, nothing else
+    best = max(measured, _remembered(key))
+    user_cache.keep(CACHE, key, best)  # or not: a home that cannot be written costs only memory
     return best
 
 

@@ -9,14 +9,11 @@ needs torch.
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Callable, Mapping
 from importlib import metadata
-from pathlib import Path
 
-from engine import machine
-from engine.atomic import write_json
+from engine import machine, user_cache
 
 AS_GOOD = 0.98
 """Of the best rate: fewer threads that reach it are chosen."""
@@ -41,7 +38,7 @@ def measured_threads(precision: str, rate: Callable[[int, str], float] | None = 
     if not found:
         measure = rate or layer_rate
         found = choose({count: measure(count, precision) for count in candidates(cores)})
-        _remember(precision, found)
+        user_cache.keep(CACHE, _key(precision), found)
     return found
 
 
@@ -82,30 +79,13 @@ def layer_rate(threads: int, precision: str, seconds: float = 0.1) -> float:
     return 1.0 / fastest
 
 
-def _file() -> Path:
-    return machine.cache_dir() / "threads.json"
+CACHE = "threads"
 
 
 def _key(precision: str) -> str:
     return f"{machine.cpu_name()} | torch {metadata.version('torch')} | {precision}"
 
 
-def _read() -> dict[str, int]:
-    try:
-        values = json.loads(_file().read_text(encoding="utf-8"))
-        return {str(key): int(value) for key, value in values.items()}
-    except (OSError, ValueError, TypeError, AttributeError):
-        return {}  # absent, unreadable or spoilt: measured again
-
-
 def _remembered(precision: str) -> int:
-    found = _read().get(_key(precision), 0)
-    return found if 0 < found <= machine.cores() else 0
-
-
-def _remember(precision: str, threads: int) -> None:
-    try:
-        _file().parent.mkdir(parents=True, exist_ok=True)
-        write_json(_file(), _read() | {_key(precision): threads})
-    except OSError:
-        pass  # a home that cannot be written: the next run measures again
+    found = user_cache.read(CACHE).get(_key(precision), 0)
+    return found if isinstance(found, int) and 0 < found <= machine.cores() else 0

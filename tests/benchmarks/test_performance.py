@@ -13,7 +13,7 @@ import pytest
 
 from benchmarks import __main__ as command
 from benchmarks import loss_parity, performance_page, time_to_quality, training_rate
-from benchmarks.interleave import Rounds
+from benchmarks.interleave import Rounds, SideFailed
 from benchmarks.parts import PARTS, NotHere, Options
 from benchmarks.ratios import Ratio, of_rounds
 
@@ -78,6 +78,24 @@ def test_peers_that_are_not_here_are_left_out(monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setattr(training_rate.machine, "cpu_has_bfloat16", lambda: False)
     here = training_rate._commands(contest, "384", Path("somewhere"), "cpu")
     assert set(here) == {"nanoGPT as shipped", "nanoGPT compiled"}
+
+
+def test_without_bfloat16_the_target_is_to_be_never_slower(monkeypatch: pytest.MonkeyPatch) -> None:
+    measured: list[training_rate.Contest] = []
+
+    def commands(contest: training_rate.Contest, *_: object) -> dict[str, Any]:
+        measured.append(contest)
+        raise SideFailed("seen")
+
+    monkeypatch.setattr(training_rate, "_commands", commands)
+    for has in (True, False):
+        monkeypatch.setattr(training_rate.machine, "cpu_has_bfloat16", lambda has=has: has)
+        with pytest.raises(SideFailed):
+            training_rate.measure(None, "cpu", only=["384"])
+    fast, plain = measured
+    assert (fast.float32, fast.shipped, fast.best, fast.mfu) == (True, 3.0, 1.3, 0.55)
+    # Our default is float32 there: one side of ours, and no share of a peak in bfloat16.
+    assert (plain.float32, plain.shipped, plain.best, plain.mfu) == (False, 1.0, 1.0, None)
 
 
 def curve(points: list[list[float]], compiling: float = 0.0) -> dict[str, Any]:

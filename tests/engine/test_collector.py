@@ -1,10 +1,13 @@
-"""The collector skips what is old, and no more than that."""
+"""The collector skips what is old, or turns out to stay, and no more than that."""
 
 from __future__ import annotations
 
 import gc
 import weakref
 
+import pytest
+
+from engine import collector
 from engine.collector import at_rest
 
 
@@ -28,3 +31,37 @@ def test_what_is_new_is_still_collected_and_what_is_old_afterwards() -> None:
     assert gc.get_freeze_count() == 0
     gc.collect()
     assert seen() is None
+
+
+def test_what_a_long_collection_leaves_is_not_looked_at_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """What compiling leaves behind would otherwise hold up the loop and the screen for a fifth of
+    a second, every few seconds."""
+    monkeypatch.setattr(collector, "LONG_SECONDS", 0.0)
+    with at_rest():
+        stays = [[number] for number in range(1000)]
+        garbage = weakref.ref(Knot())
+        gc.collect()
+        assert garbage() is None
+        assert all(not any(one is kept for one in gc.get_objects()) for kept in stays[:3])
+        later = weakref.ref(Knot())
+        gc.collect()
+        assert later() is None
+        callbacks = len(gc.callbacks)
+    assert len(gc.callbacks) == callbacks - 1
+
+
+def test_somebody_who_makes_much_again_and_again_is_collected_in_the_end(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(collector, "LONG_SECONDS", 0.0)
+    monkeypatch.setattr(collector, "MOST", 2)
+    with at_rest():
+        gc.collect()
+        gc.collect()
+        knot = Knot()
+        gc.collect()  # the third: it stays in sight
+        seen, knot = weakref.ref(knot), None
+        gc.collect()
+        assert seen() is None

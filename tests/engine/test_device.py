@@ -203,3 +203,20 @@ def test_without_a_driver_there_are_no_gpus(monkeypatch: pytest.MonkeyPatch) -> 
 def test_products_in_8_bits_are_refused_where_there_are_no_units_for_them() -> None:
     with pytest.raises(ConfigError, match=r"train\.float8 = true"):
         device.check_float8(CPU, "bfloat16")
+
+
+@pytest.mark.parametrize(
+    ("flags", "told"),
+    [
+        ("fpu avx2 avx512f avx512_bf16", "AMD EPYC (AVX-512 bf16), "),
+        ("fpu avx2", "AMD EPYC (AVX2), "),
+        ("fpu", "AMD EPYC, "),
+    ],
+)
+def test_processors_of_one_name_are_told_apart(
+    monkeypatch: pytest.MonkeyPatch, flags: str, told: str
+) -> None:
+    """A virtual machine's are all called alike: one's measured peak is not another's."""
+    monkeypatch.setattr(machine, "_cpuinfo", lambda: {"model name": "AMD EPYC", "flags": flags})
+    assert machine.cpu_name().startswith(told)
+    assert machine.cpu_has_bfloat16() is ("bf16" in flags)

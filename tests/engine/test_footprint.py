@@ -90,8 +90,9 @@ def test_every_option_is_counted(dropout: float, tolerance: float, precision: st
         if precision == "bfloat16":
             measured -= 2 * multiplied_parameters(model, VOCAB)
         said = activation_bytes(config, precision, "cpu")
-        # How many zeros lie below the rows of an expert depends on who is chosen.
-        spread = 0.04 * bool(model.n_expert)
+        # How many zeros lie below the rows of an expert depends on who is chosen, and that on how
+        # the processor rounds.
+        spread = 0.06 * bool(model.n_expert)
         assert said == pytest.approx(measured, rel=tolerance + spread), (seed, model)
     assert tried >= 40
 

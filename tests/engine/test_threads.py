@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from engine import machine, threads
+from engine import machine, threads, user_cache
 from engine.checkpoints import list_checkpoints
 from engine.checkpoints.layout import META
 from engine.checkpoints.tensors import read_json
@@ -62,7 +62,7 @@ def test_measured_once_by_precision_and_then_known_without_torch() -> None:
 @pytest.mark.parametrize("spoilt", ["", "[1]", '{"x": "y"}'])
 def test_what_is_spoilt_is_measured_again(spoilt: str) -> None:
     threads.measured_threads("float32", lambda count, precision: 1.0)
-    threads._file().write_text(spoilt)
+    user_cache.path(threads.CACHE).write_text(spoilt)
     assert threads.usual_threads("float32") == 16
 
 

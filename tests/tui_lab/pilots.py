@@ -44,7 +44,7 @@ def app_with_history(lab: Path, until: int, *more: Event, settings: Settings | N
     return app
 
 
-async def until(pilot, condition: Callable[[], object], seconds: float = 5.0) -> None:
+async def until(pilot, condition: Callable[[], object], seconds: float = 20.0) -> None:
     """Let the app run until `condition` holds; fail when it does not within `seconds`."""
     end = time.monotonic() + seconds
     while not condition():

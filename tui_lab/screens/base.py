@@ -1,11 +1,14 @@
-"""What every screen has: the top bar, its own body, the key bar, and `tick`."""
+"""What every screen has: the top bar, its own body, the key bar, and `tick`. And what may stand on
+top of one."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, ClassVar, TypeVar
 
 from textual.app import ComposeResult
-from textual.screen import Screen
+from textual.events import ScreenResume
+from textual.geometry import Size
+from textual.screen import ModalScreen, Screen
 
 from tui_lab.compositor import sparse
 from tui_lab.widgets.keybar import KeyBar
@@ -15,7 +18,27 @@ if TYPE_CHECKING:
     from tui_lab.app import LabApp
 
 
-class LabScreen(Screen):
+Answer = TypeVar("Answer")
+
+
+class LaidOutOnce(Screen[Answer]):
+    """A screen that is laid out and painted for its size once. Textual does it twice when a screen
+    is first shown, and again whenever it is: 30 kB to the terminal for nothing."""
+
+    def _screen_resized(self, size: Size) -> None:
+        if size != self._size:
+            super()._screen_resized(size)
+
+
+class Modal(LaidOutOnce[Answer], ModalScreen[Answer]):
+    """What stands on top of a screen until it is answered."""
+
+    def on_screen_resume(self, event: ScreenResume) -> None:
+        """Its widgets were styled as they came into being, a moment ago."""
+        event.refresh_styles = False
+
+
+class LabScreen(LaidOutOnce[None]):
     """Subclasses set `NAME` (and `BINDINGS = bindings(NAME)`), and yield their body.
 
     The app calls `tick` on the visible screen alone, about four times a second and once when the
@@ -28,6 +51,15 @@ class LabScreen(Screen):
     def __init__(self) -> None:
         super().__init__()
         sparse(self)
+        self._styled_for: object = None
+
+    def on_screen_resume(self, event: ScreenResume) -> None:
+        """Textual styles every widget anew when a screen is shown again, which is half of what a
+        key takes to be answered. Nothing is different unless the app is: in its stylesheet, to
+        which `switch_mode` sees, in its classes, or in having the focus."""
+        looks = (self.app.classes, self.app.app_focus)
+        event.refresh_styles = event.refresh_styles and looks != self._styled_for
+        self._styled_for = looks
 
     def compose(self) -> ComposeResult:
         yield TopBar(self.NAME)

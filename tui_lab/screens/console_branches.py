@@ -10,12 +10,12 @@ from textual.app import ComposeResult
 from textual.binding import Binding
 from textual.containers import Vertical
 from textual.content import Content
-from textual.screen import ModalScreen
 from textual.widgets import OptionList, Static
 from textual.widgets.option_list import Option
 
 from engine.text import visible
 from tui_lab.generations import Generation, branch
+from tui_lab.screens.base import Modal
 from tui_lab.widgets.alternatives import Alternatives, spelled
 
 if TYPE_CHECKING:
@@ -39,7 +39,7 @@ def tree(generations: Sequence[Generation]) -> Iterator[tuple[int, Generation]]:
         waiting += [(depth + 1, one) for one in reversed(below.get(generation.number, []))]
 
 
-class TreeDialog(ModalScreen[Generation | None]):
+class TreeDialog(Modal[Generation | None]):
     """All texts, branches below what they left; enter goes to the marked one, escape nowhere."""
 
     CSS_PATH = "console.tcss"

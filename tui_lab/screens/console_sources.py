@@ -15,7 +15,6 @@ from textual.app import ComposeResult
 from textual.binding import Binding
 from textual.containers import Vertical
 from textual.content import Content
-from textual.screen import ModalScreen
 from textual.widgets import Input, OptionList, Static
 from textual.widgets.option_list import Option
 
@@ -23,6 +22,7 @@ from engine.errors import EngineError
 from engine.lab import Lab
 from engine.text import visible
 from tui_lab.format import ago, number, thousands
+from tui_lab.screens.base import Modal
 from tui_lab.widgets.text_field import TextField
 
 
@@ -86,7 +86,7 @@ def list_sources(lab: Lab) -> list[Source]:
     return sources
 
 
-class SourceDialog(ModalScreen[Source | None]):
+class SourceDialog(Modal[Source | None]):
     """A list to filter by typing; enter takes the marked one, escape none."""
 
     CSS_PATH = "console.tcss"

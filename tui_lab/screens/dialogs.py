@@ -11,11 +11,11 @@ from textual.app import ComposeResult
 from textual.binding import Binding
 from textual.containers import Horizontal, Vertical
 from textual.content import Content
-from textual.screen import ModalScreen
 from textual.widgets import Button, Input, Static
 
 from engine.errors import EngineError
 from engine.text import visible
+from tui_lab.screens.base import Modal
 from tui_lab.widgets.text_field import TextField
 
 LONGEST = 2000
@@ -32,7 +32,7 @@ class Choice:
     variant: str = "default"  # default, primary, warning, error
 
 
-class Dialog(ModalScreen[Any]):
+class Dialog(Modal[Any]):
     """A question with choices. Escape gives `escape` (False by default).
 
     Without `choices` it is a yes-or-no question whose result is a bool; `danger` makes No the

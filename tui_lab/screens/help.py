@@ -8,17 +8,17 @@ from textual.app import ComposeResult
 from textual.binding import Binding
 from textual.containers import VerticalScroll
 from textual.content import Content
-from textual.screen import ModalScreen
 from textual.widgets import Static
 
 from tui_lab.format import size
 from tui_lab.keys import SCREENS, Key, keys_of
+from tui_lab.screens.base import Modal
 
 if TYPE_CHECKING:
     from tui_lab.app import LabApp
 
 
-class HelpScreen(ModalScreen[None]):
+class HelpScreen(Modal[None]):
     CSS_PATH = "help.tcss"
     BINDINGS = [Binding("escape,question_mark,q", "dismiss", "Close")]
 
