@@ -103,18 +103,19 @@ def compile_step(recipe: Recipe, path: Path) -> None:
 def _example(
     config: ModelConfig, form: Form, dtype: torch.dtype, device: torch.device
 ) -> tuple[KVCache, list[Tensor]]:
-    """Inputs of the form, none of whose lengths are 0 or 1 or equal by chance."""
+    """Inputs of the form, as long as those of a text in its midst: loops are shared among cores
+    where that pays for these. None of the lengths are 0 or 1 or equal by chance."""
     padding = (torch.arange(form.rows, device=device) + 1) % 2 if form.padded else None
     cache = KVCache(
         config,
         form.rows,
-        min(7, config.context_length),
+        min(251, config.context_length),
         device=device,
         dtype=dtype,
         padding=padding,
         stream=min(1, config.context_length - 1) if form.stream else None,
     )
-    cache.end(2)
+    cache.end(max(2, min(127, config.context_length // 2)))
     tokens_B1 = torch.zeros(form.rows, 1, dtype=torch.long, device=device)
     counted = torch.arange(config.context_length + 7, device=device)
     return cache, inputs_of(tokens_B1, cache, counted, form)

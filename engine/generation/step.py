@@ -39,9 +39,6 @@ from engine.model.mlp import bend
 
 MOST_ROWS = 16
 """Beyond it PyTorch's own overhead is small beside the work."""
-SUMMED_ROWS = 4
-"""Rows up to which a product is written as sums: beyond it it is bound by arithmetic, for which
-PyTorch's own is made."""
 
 
 @dataclass(frozen=True)
@@ -123,7 +120,7 @@ class Step(nn.Module):
         self.form = form
         with torch.device("meta"):
             network = GPT(model.config, model.vocab_size).eval()
-        _rewrite(network, form.rows)
+        _rewrite(network)
         self._names = list(network.state_dict())
         self._network = (network,)  # no submodule: its parameters are none of ours
 
@@ -190,11 +187,18 @@ class _TracedLayer:
 def _product(linear: nn.Linear, x: Tensor) -> Tensor:
     """W·x + b for few rows, summed in float32."""
     weight_OI = linear.weight.float()
+    x_BI = _in_memory(x.flatten(0, -2).float())
     # Row by row, so that the loops are one: each weight is multiplied with all rows at once.
-    y_BO = torch.stack([(weight_OI * x_I).sum(-1) for x_I in x.flatten(0, -2).float().unbind(0)])
+    y_BO = torch.stack([(weight_OI * x_I).sum(-1) for x_I in x_BI.unbind(0)])
     if linear.bias is not None:
         y_BO = y_BO + linear.bias.float()
     return y_BO.to(x.dtype).view(*x.shape[:-1], -1)
+
+
+def _in_memory(x: Tensor) -> Tensor:
+    """The same, which a compiler computes once and keeps. Left to itself it would put what gives
+    `x`, a norm most of all, inside the loop that reads the weights, once for every output."""
+    return x.as_strided(x.shape, x.stride())
 
 
 def _mixture(experts: Experts, x: Tensor, routing: Routing | None = None) -> Tensor:
@@ -222,8 +226,9 @@ def _attend(
     """`engine.model.attend.reference_attention` for a single query, in float32."""
     B, H, _, D = q_BH1D.shape
     G = k_BGSD.shape[1]
-    q_BGR1D = q_BH1D.float().view(B, G, H // G, 1, D)
-    scores_BGRS = (q_BGR1D * k_BGSD.float()[:, :, None]).sum(-1) / math.sqrt(D)
+    # Scaled before and not behind the sum, which Inductor takes for a softmax that needs guarding.
+    q_BGR1D = _in_memory((q_BH1D.float() / math.sqrt(D)).view(B, G, H // G, 1, D))
+    scores_BGRS = (q_BGR1D * k_BGSD.float()[:, :, None]).sum(-1)
     if sight.mask is not None:
         scores_BGRS = scores_BGRS.masked_fill(~sight.mask, float("-inf"))
     most_BGR1 = scores_BGRS.amax(-1, keepdim=True)
@@ -238,12 +243,12 @@ def _attend(
     return y_BGRD.view(B, H, 1, D).to(v_BGSD.dtype)
 
 
-def _rewrite(model: GPT, rows: int) -> None:
-    """Put what is written otherwise for so many rows into `model`, in place."""
+def _rewrite(model: GPT) -> None:
+    """Put what is written otherwise for few rows into `model`, in place."""
     for module in model.modules():
         if isinstance(module, CausalSelfAttention):
             module.attend = _attend
-        elif isinstance(module, nn.Linear) and rows <= SUMMED_ROWS:
+        elif isinstance(module, nn.Linear):
             module.forward = partial(_product, module)  # type: ignore[method-assign]
         elif isinstance(module, Experts):
             module.forward = partial(_mixture, module)  # type: ignore[method-assign]
