@@ -5,6 +5,9 @@ Legend of shape suffixes: … any number of positions, C width of the residual s
 
 from __future__ import annotations
 
+import math
+
+import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -20,6 +23,10 @@ def bend(h: Tensor, kind: str) -> Tensor:
         # GELU (Hendrycks & Gimpel 2016) is smooth where ReLU has a corner and a dead half. GPT-2
         # was trained with its tanh approximation; weights of GPT-2 need that one, since the exact
         # error function moves logits by about 1e-3.
+        if torch.compiler.is_compiling():
+            # The same function: (1 + tanh z) / 2 is the sigmoid of 2z, and compilers make three
+            # times as many instructions of a tanh as of an exponential. 3 to 6 % of a step.
+            return h * (2 * math.sqrt(2 / math.pi) * (h + 0.044715 * h * h * h)).sigmoid()
         return functional.gelu(h, approximate="tanh")
     if kind == "relu2":
         # Squared, ReLU has no corner and keeps its zeros (Primer, So et al. 2021).
