@@ -1,6 +1,6 @@
 """What drawing costs training: preset `micro` in the app against headless, interleaved.
 
-    python -m benchmarks.ui_cost [--pairs 5] [--steps 600] [--preset micro] [--append]
+    python -m benchmarks.ui_cost [--pairs 5] [--steps N] [--preset micro] [--append]
 
 The app draws in a real pseudo-terminal of 120×36. Both train the same configuration (evaluation,
 samples and saving off: they are not what is compared); the rate is taken from each run's own
@@ -33,6 +33,8 @@ from engine.lab import Lab
 LIMIT = 0.98
 LIMITS = {"medium": 0.99}
 """Of presets that are made for a GPU, which the screen does not compete for."""
+SECONDS, TRIAL_STEPS = 30.0, 40
+"""Of a run; a tenth of it must not be what the screen does once, at its beginning."""
 BYTES_LIMIT = 10_000
 """Bytes a second to the terminal."""
 SCRIPT = str(Path(sys.executable).with_name("tui-lab"))
@@ -117,14 +119,23 @@ def own_share(lab: Lab) -> float:
     return json.loads(path.read_text())["share"] if path.exists() else 0.0
 
 
+def usual_steps(preset: str) -> int:
+    """As many as take `SECONDS` here."""
+    with tempfile.TemporaryDirectory() as folder:
+        lab = make_lab(Path(folder), TRIAL_STEPS, preset)
+        headless(lab)
+        return max(TRIAL_STEPS, round(SECONDS * steps_per_second(newest_run(lab, set()))))
+
+
 def measure(
     pairs: int, steps: int, before: dict[str, Any] | None = None, preset: str = "micro"
 ) -> dict[str, Any]:
-    """`before`: a result whose pairs are counted too."""
+    """`steps`: 0 for the usual ones. `before`: a result whose pairs are counted too."""
     before = before or {}
     rates = before.get("steps_per_second") or {"headless": [], "app": []}
     others = before.get("other_processes") or {"headless": [], "app": []}
     sent, shares = before.get("bytes_per_second", []), before.get("shares_of_a_core", [])
+    steps = steps or usual_steps(preset)
     with tempfile.TemporaryDirectory() as folder:
         lab = make_lab(Path(folder), steps, preset)
         for pair in range(pairs):
@@ -167,7 +178,7 @@ def measure(
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--pairs", type=int, default=5)
-    parser.add_argument("--steps", type=int, default=600)
+    parser.add_argument("--steps", type=int, default=0, help=f"default: of {SECONDS:.0f} s")
     parser.add_argument("--preset", default="micro", help="what is trained")
     parser.add_argument("--append", action="store_true", help="to today's result")
     arguments = parser.parse_args()

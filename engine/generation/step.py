@@ -39,6 +39,8 @@ from engine.model.mlp import bend
 
 MOST_ROWS = 16
 """Beyond it PyTorch's own overhead is small beside the work."""
+LANES = 16
+"""Numbers in a processor's widest register."""
 
 
 @dataclass(frozen=True)
@@ -207,7 +209,8 @@ def _mixture(experts: Experts, x: Tensor, routing: Routing | None = None) -> Ten
     weights_BK, chosen_BK = experts.choose(experts.router(x_BC))
 
     def product(matrix_EOI: Tensor, bias_EO: Tensor | None, x_BKI: Tensor) -> Tensor:
-        y_BKO = (matrix_EOI[chosen_BK].float() * x_BKI[:, :, None].float()).sum(-1)
+        x_BK1I = _in_memory(x_BKI.float())[:, :, None]
+        y_BKO = (matrix_EOI[chosen_BK].float() * x_BK1I).sum(-1)
         return y_BKO if bias_EO is None else y_BKO + bias_EO[chosen_BK].float()
 
     h_BKF = product(experts.fc_weight, experts.fc_bias, x_BC[:, None])
@@ -239,7 +242,16 @@ def _attend(
     total_BGR1 = weights_BGRS.sum(-1, keepdim=True)
     if sinks_H is not None:
         total_BGR1 = total_BGR1 + (sinks_GR1 - most_BGR1).exp()
-    y_BGRD = (weights_BGRS[..., None] * v_BGSD.float()[:, :, None]).sum(-2) / total_BGR1
+    # A compiler's loop sums one register's width over all keys. Several sums in one loop read the
+    # values as they lie, where one loop after the other would go over them again for each.
+    y_BGRD = torch.cat(
+        [
+            (weights_BGRS[..., None] * part_BGSD[:, :, None]).sum(-2)
+            for part_BGSD in v_BGSD.float().split(LANES, -1)
+        ],
+        -1,
+    )
+    y_BGRD = y_BGRD / total_BGR1
     return y_BGRD.view(B, H, 1, D).to(v_BGSD.dtype)
 
 

@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 
 from engine import machine
-from engine.correction import MOST, Correction, forget, remember, remembered
+from engine.correction import Correction, forget, remember, remembered
 from engine.planner import DeviceFacts
+from engine.user_cache import MOST
 
 HERE = DeviceFacts("cpu", "a processor, 2 cores", "bfloat16", threads=2)
 LEARNT = Correction(1.07, -12_000_000, "2026-11-25", "128×4×4, context 64, batch 12")
