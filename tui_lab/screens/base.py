@@ -23,25 +23,11 @@ Answer = TypeVar("Answer")
 
 class LaidOutOnce(Screen[Answer]):
     """A screen that is laid out and painted for its size once. Textual does it twice when a screen
-    is first shown, and again whenever it is: 30 kB to the terminal for nothing. Where a new layout
-    and a repaint of everything are due at once, it paints what has moved, and then everything."""
-
-    _all_follows = False
+    is first shown, and again whenever it is: 30 kB to the terminal for nothing."""
 
     def _screen_resized(self, size: Size) -> None:
         if size != self._size:
             super()._screen_resized(size)
-
-    def _on_timer_update(self) -> None:
-        self._all_follows = self._layout_required and self._repaint_required
-        super()._on_timer_update()
-        self._all_follows = False
-
-    def _compositor_refresh(self) -> None:
-        if self._all_follows:
-            self._all_follows = False
-        else:
-            super()._compositor_refresh()
 
 
 class Modal(LaidOutOnce[Answer], ModalScreen[Answer]):

@@ -24,7 +24,7 @@ from tests.campaign.row import Progress, Result, Row
 from tests.campaign.small_disk import mount, unmount
 from tests.tiny_run import make_tiny_run
 
-LIMIT = 1.0
+LIMIT = 2.0
 ROOM = 8 << 20
 ANOTHER_USER = 65534
 

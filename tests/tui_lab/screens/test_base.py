@@ -67,22 +67,3 @@ async def test_a_dialog_is_styled_as_textual_would(tmp_path: Path) -> None:
         shown = looks(app)
         app.screen.update_node_styles(animate=False)
         assert looks(app) == shown
-
-
-async def test_a_new_layout_and_a_repaint_are_one_paint(tmp_path: Path, monkeypatch) -> None:
-    """To a slow link every paint of a whole screen is a second."""
-    app = app_with_history(tmp_path, 100)
-    async with app.run_test(size=SIZE) as pilot:
-        await pilot.pause()
-        screen = app.screen
-        painted: list[object] = []
-        monkeypatch.setattr(app, "_display", lambda screen, update: painted.append(update))
-        screen.refresh(layout=True)
-        screen.refresh()
-        screen._on_timer_update()
-        assert len(painted) == 1 and painted[0] is not None
-        screen._layout_required, screen._repaint_required = True, False
-        screen._on_timer_update()
-        assert len(painted) == 2  # a layout alone is painted as before
-        screen._screen_resized(screen.size)
-        assert len(painted) == 2

@@ -185,7 +185,7 @@ async def test_calibrating_is_left_off_by_its_key_by_starting_and_by_leaving(
         left_off.append(config)
 
     monkeypatch.setattr("engine.calibration.calibrate", calibrate)
-    app = make_app(tmp_path, FakeSession())
+    app = make_app(tmp_path, FakeSession(pause=0.05))
     async with app.run_test(size=SIZE) as pilot:
         screen = await opened(app, pilot)
         await pilot.press("f6")
