@@ -34,7 +34,7 @@ LIMIT = 0.98
 LIMITS = {"medium": 0.99}
 """Of presets that are made for a GPU, which the screen does not compete for."""
 SECONDS, TRIAL_STEPS = 30.0, 40
-"""Of a run; a tenth of it must not be what the screen does once, at its beginning."""
+"""How long a run is, and the steps of the one that finds out how many that takes."""
 BYTES_LIMIT = 10_000
 """Bytes a second to the terminal."""
 SCRIPT = str(Path(sys.executable).with_name("tui-lab"))

@@ -24,8 +24,8 @@ def bend(h: Tensor, kind: str) -> Tensor:
         # was trained with its tanh approximation; weights of GPT-2 need that one, since the exact
         # error function moves logits by about 1e-3.
         if torch.compiler.is_compiling():
-            # The same function: (1 + tanh z) / 2 is the sigmoid of 2z, and compilers make three
-            # times as many instructions of a tanh as of an exponential. 3 to 6 % of a step.
+            # The same function: (1 + tanh z) / 2 is the sigmoid of 2z, and a compiled tanh is dearer
+            # than an exponential: by 3 % of a step (384×6×6) to 6 % (128×4×4), float32 on AVX2.
             return h * (2 * math.sqrt(2 / math.pi) * (h + 0.044715 * h * h * h)).sigmoid()
         return functional.gelu(h, approximate="tanh")
     if kind == "relu2":

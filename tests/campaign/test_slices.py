@@ -9,7 +9,7 @@ import pytest
 from tests.campaign.row import Row, all_rows
 
 
-@pytest.mark.timeout(600)  # three trainings against a clock, on whatever machine this is
+@pytest.mark.timeout(600)  # some rows train three times, on whatever machine this is
 @pytest.mark.parametrize("row", [pytest.param(row, id=row.name) for row in all_rows()])
 def test_a_slice_of(row: Row, tmp_path: Path) -> None:
     result = row.run(row.slice, tmp_path, lambda done: None)

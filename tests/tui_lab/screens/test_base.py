@@ -40,7 +40,7 @@ async def test_nothing_is_styled_anew_where_nothing_changed(tmp_path: Path, monk
 
 
 async def test_what_changed_meanwhile_is_seen(tmp_path: Path) -> None:
-    """The theme, the terminal's size, whether the terminal has the focus."""
+    """The theme, and the size of the terminal."""
     app = app_with_history(tmp_path, 100)
     async with app.run_test(size=SIZE) as pilot:
         await pilot.press("2", "1")

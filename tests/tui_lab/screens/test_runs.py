@@ -167,7 +167,7 @@ async def test_an_unchanged_look_paints_nothing(
     async with Browser(four, "runs").run_test(size=(100, 30)) as pilot:
         await ready(pilot)
         screen = pilot.app.screen
-        screen.take(screen._catalogue.runs())  # the first look behind the curves still shows them
+        screen.take(screen._catalogue.runs())  # what came since the last look is shown
         await pilot.pause()
         painted = []
         for widget in screen.query("*"):
