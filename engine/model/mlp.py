@@ -25,7 +25,7 @@ def bend(h: Tensor, kind: str) -> Tensor:
         # error function moves logits by about 1e-3.
         if torch.compiler.is_compiling():
             # The same function: (1 + tanh z) / 2 is the sigmoid of 2z, and a compiled tanh is dearer
-            # than an exponential: by 3 % of a step (384×6×6) to 6 % (128×4×4), float32 on AVX2.
+            # than an exponential: by 3 to 6 % of a step, in float32 with AVX2.
             return h * (2 * math.sqrt(2 / math.pi) * (h + 0.044715 * h * h * h)).sigmoid()
         return functional.gelu(h, approximate="tanh")
     if kind == "relu2":
