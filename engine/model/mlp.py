@@ -24,7 +24,7 @@ def bend(h: Tensor, kind: str) -> Tensor:
         # was trained with its tanh approximation; weights of GPT-2 need that one, since the exact
         # error function moves logits by about 1e-3.
         if torch.compiler.is_compiling():
-            # The same function: (1 + tanh z) / 2 is the sigmoid of 2z, and a compiled tanh is dearer
+            # The same function: (1 + tanh z) / 2 is the sigmoid of 2z. A compiled tanh is dearer
             # than an exponential: by 3 to 6 % of a step, in float32 with AVX2.
             return h * (2 * math.sqrt(2 / math.pi) * (h + 0.044715 * h * h * h)).sigmoid()
         return functional.gelu(h, approximate="tanh")

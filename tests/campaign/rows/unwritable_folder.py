@@ -25,6 +25,7 @@ from tests.campaign.small_disk import mount, unmount
 from tests.tiny_run import make_tiny_run
 
 LIMIT = 2.0
+"""Seconds of processor time. (An idle machine of usual speed takes less than one.)"""
 ROOM = 8 << 20
 ANOTHER_USER = 65534
 
@@ -196,8 +197,8 @@ def run(trials: int, folder: Path, progress: Progress) -> Result:
 ROW = Row(
     number="5",
     fault="the folder of a run cannot be written",
-    must="refused with exit code 2 before torch is imported, in under a second, naming the folder "
-    "and a remedy; nothing is written",
+    must="refused with exit code 2 before torch is imported, in under two seconds of processor "
+    "time, naming the folder and a remedy; nothing is written",
     slice=4,
     full=140,
     quiet=True,
