@@ -35,6 +35,25 @@ def at_rest() -> Iterator[None]:
         gc.unfreeze()
 
 
+def settle() -> None:
+    """Where the collector is at rest: collect now, at a moment when nobody waits for a step, and put
+    away what stays. A first step leaves much behind, most of all where it was compiled."""
+    if _at_rest():
+        gc.collect()
+        gc.freeze()
+
+
+def put_away() -> None:
+    """Where the collector is at rest: what there is now, a screen that was built a moment ago, is
+    there to stay."""
+    if _at_rest():
+        gc.freeze()
+
+
+def _at_rest() -> bool:
+    return any(isinstance(callback, _Survivors) for callback in gc.callbacks)
+
+
 class _Survivors:
     """A callback of the collector: puts away what a long collection of everything has left."""
 

@@ -42,6 +42,30 @@ def compiles(setting: str, earlier: object, flops: float, peak_flops: float, dev
     return GAIN * flops / (EAGER_SHARE * peak_flops) > WAIT_SECONDS[device]
 
 
+_CALL = "kernel({}); Py_RETURN_NONE;"
+_CALL_WITHOUT_LOCK = """
+    struct Unlocked {{
+        PyThreadState* state = PyEval_SaveThread();
+        ~Unlocked() {{ PyEval_RestoreThread(state); }}
+    }};
+    [](auto... given) {{ Unlocked unlocked; kernel(given...); }}({});
+    Py_RETURN_NONE;
+"""
+"""The arguments are read before: that takes the lock."""
+
+
+def release_the_lock() -> None:
+    """From now on compiled kernels run without Python's lock, as PyTorch's own operations do.
+
+    Inductor's keep it (2.13 does; nothing happens where the call is written otherwise), so that a
+    screen stands still for as long as a kernel takes: for a large network a tenth of a second.
+    """
+    from torch._inductor.codecache import CppPythonBindingsCodeCache as Bindings
+
+    if Bindings.call_entry_function == _CALL:
+        Bindings.call_entry_function = _CALL_WITHOUT_LOCK
+
+
 class CompiledLoss:
     """`loss(batch)`, compiled at its first call for batches of that shape; it then waits.
 
@@ -58,6 +82,7 @@ class CompiledLoss:
         self._eager = loss
         self._on_failure = on_failure
         self._compiled = torch.compile(loss, dynamic=False)
+        release_the_lock()
 
     def __call__(self, batch: Tensor) -> Loss:
         if not self.compiled:

@@ -11,6 +11,7 @@ import os
 import platform
 import re
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -109,6 +110,24 @@ def memory_available() -> int:
     import psutil
 
     return min(psutil.virtual_memory().available, memory_total())
+
+
+def return_freed_memory() -> None:
+    """Give the system back what was freed, where the C library (glibc) keeps it: long work in
+    threads, in pieces of many sizes, otherwise leaves ever more holes."""
+    trim = _malloc_trim()
+    if trim is not None:
+        trim(0)
+
+
+@functools.cache
+def _malloc_trim() -> Callable[[int], int] | None:
+    import ctypes
+
+    try:
+        return ctypes.CDLL(None).malloc_trim
+    except (AttributeError, OSError, TypeError):
+        return None
 
 
 def cache_dir() -> Path:

@@ -12,7 +12,7 @@ import time
 
 from torch import Tensor
 
-from engine import control, events
+from engine import collector, control, events
 from engine.errors import EngineError
 from engine.evaluation import evaluate
 from engine.events import Emit
@@ -50,6 +50,7 @@ class Trainer:
         self.updating = threading.RLock()
         self.at = parts.keeper.boundary(progress, parts.feed.state())
         self.left: events.Finished | None = None
+        self.settled = False  # a step was made since this began
 
     def train(self) -> events.Finished:
         """Train until the configured length is reached or someone asks to stop.
@@ -171,6 +172,9 @@ class Trainer:
         config, step = parts.config, progress.step
         if self.phase == "compiling":
             self.say_phase("training")
+        if not self.settled:
+            self.settled = True
+            collector.settle()
         last = step >= parts.total_steps
 
         def due(every: int) -> bool:

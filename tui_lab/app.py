@@ -18,6 +18,7 @@ from engine.lab import Lab
 from tui_lab import keys, themes
 from tui_lab.current_run import CurrentRun
 from tui_lab.keys import bindings, keys_of
+from tui_lab.layers import Layers
 from tui_lab.leaving import Leaving
 from tui_lab.link import BYTES_PER_SECOND, Link
 from tui_lab.pace import Pace
@@ -38,7 +39,7 @@ def _screen(name: str) -> Callable[[], Screen]:
     return make
 
 
-class LabApp(CurrentRun, Leaving, Link, Sinks, App[int]):
+class LabApp(CurrentRun, Layers, Leaving, Link, Sinks, App[int]):
     """`session` stands in for `engine.session`, `clock` for the wall clock, in tests. `driver`: the
     class that Textual talks to the terminal with, None for its own. `attach`: the folder of a run
     to look at."""

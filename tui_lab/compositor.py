@@ -9,6 +9,7 @@ are Textual's. Knows nothing of what is drawn.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from typing import Any
 
 from rich.cells import cell_len
 from rich.color import ColorSystem
@@ -85,14 +86,85 @@ class SparseCompositor(Compositor):
             covered = [(max(a, x), min(b, x + width)) for a, b in gaps if a < x + width and b > x]
             if not covered:
                 continue
-            box = boxes.get(widget)
-            if box is None:
-                box = boxes[widget] = _Box(widget, region)
-            found += [(y, start, stop, box.cells(y, start, stop)) for start, stop in covered]
+            found += self._of_widget(widget, region, y, covered, boxes)
             gaps = list(_without(gaps, x, x + width))
             if not gaps:
                 break
         return sorted(found, key=lambda piece: piece[1])
+
+    def _of_widget(
+        self,
+        widget: Widget,
+        region: Region,
+        y: int,
+        intervals: list[tuple[int, int]],
+        boxes: dict[Widget, _Box],
+    ) -> list[Piece]:
+        """What `widget`, which is at `region`, draws on line `y` in these intervals."""
+        box = boxes.get(widget)
+        if box is None:
+            box = boxes[widget] = _Box(widget, region)
+        return [(y, start, stop, box.cells(y, start, stop)) for start, stop in intervals]
+
+
+class OnTop(SparseCompositor):
+    """The compositor of a modal screen, which has nothing of its own but its widgets: between them
+    one sees the screen below as it is, on the terminal already when this one is put on top.
+
+    That screen neither rendered nor sent anew is most of what a dialog takes to be there. Textual
+    paints all of a screen whenever a widget comes or goes: here that is all of the dialog, and
+    where a widget was before.
+    """
+
+    def __init__(self, screen: Screen) -> None:
+        super().__init__()
+        self._screen = screen
+        self._everything = False
+
+    def want_everything(self) -> None:
+        self._everything = True
+
+    @property
+    def covered(self) -> set[Region]:
+        """Where the screen below cannot be seen."""
+        places = self.visible_widgets.items()
+        own = {at.intersection(clip) for widget, (at, clip) in places if widget is not self._screen}
+        return {region for region in own if region}
+
+    def render_update(self, full: bool = False, *args: Any, **options: Any) -> Any:
+        """As Textual's; `full` is asked for to have a picture of the whole."""
+        if full:
+            # Textual keeps its picture of what lies below, and would not see that it has changed.
+            self._screen._set_dirty()
+            self._screen._exchange_repaint_regions()
+            return super().render_update(full, *args, **options)
+        whole = self.size.region
+        if whole in self._dirty_regions and not self._everything:
+            self._dirty_regions.discard(whole)
+            self._dirty_regions |= self.covered
+        elif whole in self._dirty_regions:
+            self._everything = False
+        return self.render_partial_update()
+
+    def _of_widget(
+        self,
+        widget: Widget,
+        region: Region,
+        y: int,
+        intervals: list[tuple[int, int]],
+        boxes: dict[Widget, _Box],
+    ) -> list[Piece]:
+        below = self._below() if widget is self._screen else None
+        if below is None or y >= below.size.height:
+            return super()._of_widget(widget, region, y, intervals, boxes)
+        return [piece for interval in intervals for piece in below._pieces(y, *interval, boxes)]
+
+    def _below(self) -> SparseCompositor | None:
+        """Of the screen below."""
+        stack = self._screen.app.screen_stack
+        place = stack.index(self._screen) if self._screen in stack else 0
+        compositor = stack[place - 1]._compositor if place else None
+        return compositor if isinstance(compositor, SparseCompositor) else None
 
 
 class _Box:
@@ -149,6 +221,19 @@ def _without(gaps: Iterable[tuple[int, int]], start: int, stop: int) -> Iterable
             yield max(left, stop), right
 
 
-def sparse(screen: Screen) -> None:
-    """Have `screen` (which nothing was drawn on yet) send changed cells only."""
-    screen._compositor = SparseCompositor()
+def sparse(screen: Screen, *, on_top: bool = False) -> None:
+    """Have `screen` (which nothing was drawn on yet) send changed cells only; `on_top`: of another
+    screen, which shows wherever it has no widget."""
+    screen._compositor = OnTop(screen) if on_top else SparseCompositor()
+
+
+def covered(screen: Screen) -> set[Region]:
+    """Where a screen that is on top hides the one below."""
+    compositor = screen._compositor
+    return compositor.covered if isinstance(compositor, OnTop) else {screen.size.region}
+
+
+def want_everything(screen: Screen) -> None:
+    """The next time that all of `screen` is painted, the screens that it is on top of are too."""
+    if isinstance(screen._compositor, OnTop):
+        screen._compositor.want_everything()

@@ -129,7 +129,7 @@ class LabDriver(linux_driver.LinuxDriver):
     def _repaint(self) -> None:
         if self.drawing:
             self._look_at_size()
-            self._app.refresh(layout=True)
+            self._app.paint_everything()  # type: ignore[attr-defined]
 
     def _on_winch(self, *_: object) -> None:
         """The window changes its size, perhaps many times a second: follow at some distance."""

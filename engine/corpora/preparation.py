@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from engine import machine
 from engine.corpora import interpreter, store
 from engine.corpora.digest import Progress, corpus_digest, source_stamps
 from engine.corpora.registry import CorpusEntry, find_corpus
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
     from engine.tokenizers import Tokenizer
 
 CHUNK = 1 << 20  # characters encoded at once: long enough to share overheads, short enough to hold
+TIDY_AFTER = 32  # chunks
 
 
 def prepared_path(lab: Lab, corpus: str, tokenizer: Tokenizer, content: str) -> Path:
@@ -175,7 +177,9 @@ def _write_all(
         nonlocal done
         done += count
 
-    for parts in encoded(entry, tokenizer, on_bytes, workers):
+    for number, parts in enumerate(encoded(entry, tokenizer, on_bytes, workers), 1):
+        if number % TIDY_AFTER == 0:
+            machine.return_freed_memory()
         for part, tokens in parts:
             if part.begins:
                 if writer.n_documents:

@@ -8,7 +8,7 @@ import weakref
 import pytest
 
 from engine import collector
-from engine.collector import at_rest
+from engine.collector import at_rest, put_away, settle
 
 
 class Knot:
@@ -65,3 +65,23 @@ def test_somebody_who_makes_much_again_and_again_is_collected_in_the_end(
         seen, knot = weakref.ref(knot), None
         gc.collect()
         assert seen() is None
+
+
+def test_what_was_made_at_a_known_moment_is_put_away_without_a_long_collection() -> None:
+    with at_rest():
+        frozen = gc.get_freeze_count()
+        garbage, stays = weakref.ref(Knot()), [[number] for number in range(1000)]
+        settle()
+        assert garbage() is None, "what a first step leaves is collected"
+        assert gc.get_freeze_count() >= frozen + len(stays)
+        screen = [[number] for number in range(1000)]
+        frozen = gc.get_freeze_count()
+        put_away()
+        assert gc.get_freeze_count() >= frozen + len(screen)
+    assert gc.get_freeze_count() == 0
+
+
+def test_nothing_is_put_away_where_nobody_would_take_it_out_again() -> None:
+    settle()
+    put_away()
+    assert gc.get_freeze_count() == 0

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import threading
+import time
+
 import pytest
 import torch
 from torch import Tensor
 
-from engine.compiling import CompiledLoss, compiles
+from engine.compiling import CompiledLoss, compiles, release_the_lock
 from engine.objectives import Loss
 
 PEAK = 1e12
@@ -61,3 +64,37 @@ def test_an_error_of_the_loss_itself_is_not_taken_for_the_compilers() -> None:
 
     with pytest.raises(MemoryError):
         CompiledLoss(torch.compiler.disable(broken))(torch.zeros(1))
+
+
+def test_a_compiled_kernel_runs_without_the_interpreters_lock() -> None:
+    """A screen must be able to draw, and a key to be answered, while a large network's step runs."""
+    release_the_lock()
+    torch._dynamo.reset()
+
+    def long(x: Tensor) -> Tensor:
+        for _ in range(40):
+            x = (x.sin() + x.cos()).exp().log1p()
+        return x
+
+    kernel = torch.compile(long, dynamic=False)
+    batch = torch.rand(2_000_000)
+    kernel(batch)
+    counted, ended, during = 0, threading.Event(), []
+
+    def count() -> None:
+        nonlocal counted
+        while not ended.is_set():
+            counted += 1
+            time.sleep(0)
+
+    other = threading.Thread(target=count)
+    other.start()
+    try:
+        for _ in range(3):
+            before = counted
+            kernel(batch)
+            during.append(counted - before)
+    finally:
+        ended.set()
+        other.join()
+    assert max(during) > 100, f"the other thread came round {during} times"

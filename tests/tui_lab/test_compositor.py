@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pyte
 import pytest
 from textual.drivers.headless_driver import HeadlessDriver
+from textual.events import Resize
+from textual.geometry import Size
 
 from tests.tui_lab import fakes
 from tests.tui_lab.pilots import app_with_history
 from tests.tui_lab.terminals import _plain
 from tui_lab.app import LabApp
 from tui_lab.compositor import CellsUpdate, cropped
+from tui_lab.screens.dialogs import Dialog
 
 SIZE = (100, 30)
 
@@ -109,6 +112,76 @@ async def test_nothing_new_sends_nothing(tmp_path: Path):
         app._tick()
         await asyncio.sleep(0.06)
         assert len(app._driver.sent) == begun
+
+
+def whole(app: LabApp) -> list[list[tuple]]:
+    """What Textual itself would paint now."""
+    begun = len(app._driver.sent)
+    screen = app.screen
+    with app._context():
+        below = app._background_screens
+        app._display(screen, screen._compositor.render_update(full=True, screen_stack=below))
+    anew = app._driver.sent[begun:]
+    app._driver.sent = app._driver.sent[:begun]
+    return picture(anew)
+
+
+async def sent_by(app: LabApp, act: Callable[[], object]) -> int:
+    """Bytes until the screen is as `act` makes it; what it shows is what Textual would paint."""
+    begun = len(app._driver.sent)
+    with app._context():
+        act()
+    await asyncio.sleep(0.3)
+    sent = len(app._driver.sent[begun:].encode())
+    assert visible_of(picture(app._driver.sent)) == visible_of(whole(app))
+    return sent
+
+
+def visible_of(cells: list[list[tuple]]) -> list[list[tuple]]:
+    """The same without the colour of what is blank."""
+    return [[cell if cell[0] != " " else (" ", cell[2]) for cell in row] for row in cells]
+
+
+async def test_a_dialog_sends_no_more_than_what_it_covers(tmp_path: Path) -> None:
+    async with drawn(tmp_path, 200) as app:
+        await look(app, 201)
+        everything = len((await full_paint(app)).encode())
+        dialog = Dialog("Delete it?", "It is gone then.")
+        assert 0 < await sent_by(app, lambda: app.push_screen(dialog)) < everything / 3
+        assert 0 < await sent_by(app, app.pop_screen) < everything / 3
+
+
+async def test_what_lies_below_a_dialog_shows_around_it(tmp_path: Path) -> None:
+    """With something above both, another dialog, another size, and a change of what lies below."""
+    async with drawn(tmp_path, 200) as app:
+        below = app.screen
+        await sent_by(app, app.action_help)
+        await sent_by(app, lambda: app.notify("above", timeout=60))
+        await sent_by(app, app.clear_notifications)
+        await sent_by(app, lambda: app.push_screen(Dialog("Sure?")))
+        await sent_by(app, app.pop_screen)
+        await sent_by(app, lambda: below.topbar.show(("changed below", "")))
+        assert any("changed below" in line for line in lines(app))
+        await sent_by(app, app.action_next_theme)
+        app._driver.sent = ""  # it was away, and knows nothing
+        await sent_by(app, app.paint_everything)
+        await sent_by(app, app.pop_screen)
+        assert app.screen is below
+
+
+async def test_a_dialog_over_a_screen_that_changes_its_size(tmp_path: Path) -> None:
+    async with drawn(tmp_path, 200) as app:
+        await sent_by(app, app.action_help)
+        for size in (Size(80, 24), Size(*SIZE)):
+            app._driver.sent = ""  # a terminal whose lines were broken anew
+            app.post_message(Resize(size, size))
+            await asyncio.sleep(0.5)
+            assert visible_of(picture(app._driver.sent)) == visible_of(whole(app))
+        await sent_by(app, app.pop_screen)
+
+
+def lines(app: LabApp) -> list[str]:
+    return ["".join(cell[0] for cell in row) for row in picture(app._driver.sent)]
 
 
 def test_colours_are_sent_when_they_change():

@@ -3,14 +3,17 @@ top of one."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, ClassVar, TypeVar
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, ClassVar, Self, TypeVar
 
 from textual.app import ComposeResult
 from textual.events import ScreenResume
-from textual.geometry import Size
+from textual.geometry import Region, Size
 from textual.screen import ModalScreen, Screen
 
-from tui_lab.compositor import sparse
+from engine import collector
+from tui_lab.compositor import sparse, want_everything
 from tui_lab.widgets.keybar import KeyBar
 from tui_lab.widgets.topbar import TopBar
 
@@ -25,17 +28,84 @@ class LaidOutOnce(Screen[Answer]):
     """A screen that is laid out and painted for its size once. Textual does it twice when a screen
     is first shown, and again whenever it is: for a dialog 2 to 11 kB more to the terminal."""
 
+    _held = False
+    _uncovered: set[Region] | None = None
+
     def _screen_resized(self, size: Size) -> None:
         if size != self._size:
             super()._screen_resized(size)
+
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """Meanwhile it is not to be painted as a whole: the terminal has it already."""
+        self._held = True
+        try:
+            yield
+        finally:
+            self._held = False
+
+    def uncover(self, regions: set[Region]) -> None:
+        """What stood on top of it, in these regions, is gone, and it will be told that it is the
+        screen that shows."""
+        self._uncovered = regions
+
+    def refresh(
+        self,
+        *regions: Region,
+        repaint: bool = True,
+        layout: bool = False,
+        recompose: bool = False,
+    ) -> Self:
+        if self._held and not (regions or layout or recompose):
+            return self
+        return super().refresh(*regions, repaint=repaint, layout=layout, recompose=recompose)
+
+    def show_again(self, event: ScreenResume, regions: set[Region]) -> None:
+        """Do what Textual does when a screen is to show, but paint no more than `regions`."""
+        event.prevent_default()
+        self.stack_updates += 1
+        self.app._refresh_notifications()
+        self._update_auto_focus()
+        self._screen_resized(self.app.size)
+        self.paint(regions)
+
+    def paint(self, regions: set[Region]) -> None:
+        """Paint these parts of it. Textual's `refresh` would forget which widgets have changed."""
+        if regions:
+            self._compositor._dirty_regions |= regions
+            self._dirty_widgets.add(self)
+            self.check_idle()
+
+    def _compositor_refresh(self) -> None:
+        """Textual's, but what changes below a dialog takes nothing from what changes in it."""
+        top, dirty = self.app.screen, self._compositor._dirty_regions
+        if self is top or not isinstance(top, Modal) or self not in self.app._background_screens:
+            super()._compositor_refresh()
+            return
+        if self.size.region in dirty:
+            want_everything(top)
+        top.paint(set(dirty))
+        dirty.clear()
+        self._dirty_widgets.clear()
 
 
 class Modal(LaidOutOnce[Answer], ModalScreen[Answer]):
     """What stands on top of a screen until it is answered."""
 
+    def __init__(self) -> None:
+        super().__init__()
+        sparse(self, on_top=True)
+
+    def _screen_resized(self, size: Size) -> None:
+        if self._size and size != self._size:
+            want_everything(self)
+        super()._screen_resized(size)
+
     def on_screen_resume(self, event: ScreenResume) -> None:
-        """Its widgets were styled as they came into being, a moment ago."""
-        event.refresh_styles = False
+        """Its widgets were styled as they came into being, a moment ago; they are painted when they
+        are laid out."""
+        regions, self._uncovered = self._uncovered or set(), None
+        self.show_again(event, regions)
 
 
 class LabScreen(LaidOutOnce[None]):
@@ -57,9 +127,14 @@ class LabScreen(LaidOutOnce[None]):
         """Textual styles every widget anew when a screen is shown again, which is half of what a
         key takes to be answered. Nothing is different unless the app is: in its stylesheet, to
         which `switch_mode` sees, in its classes, or in having the focus."""
+        if self._styled_for is None:
+            self.call_after_refresh(collector.put_away)
         looks = (self.app.classes, self.app.app_focus)
         event.refresh_styles = event.refresh_styles and looks != self._styled_for
         self._styled_for = looks
+        regions, self._uncovered = self._uncovered, None
+        if regions is not None and not event.refresh_styles:
+            self.show_again(event, regions)
 
     def compose(self) -> ComposeResult:
         yield TopBar(self.NAME)

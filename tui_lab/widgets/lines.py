@@ -83,24 +83,26 @@ class LineView(Widget):
 
     def redraw(self) -> None:
         """Build the lines and ask for a repaint of what differs from what is shown."""
-        width, height = size = self.size
-        if not width or not height:
-            return
+        size = self.size
+        if size.width and size.height and (changed := self._build_anew(size)):
+            self.refresh(*changed)
+
+    def _build_anew(self, size: Size) -> list[Region]:
+        """Where the lines are others than before."""
+        width, height = size
         before = self._strips
         if before and before[0].cell_length != width:
             before = []
         self._renew_styles(size)
-        after = self._lines(width, height)
-        self._strips = after
+        self._strips = self._lines(width, height)
         changed = []
-        for y, strip in enumerate(after):
+        for y, strip in enumerate(self._strips):
             if y >= len(before):
                 changed.append(Region(0, y, width, 1))
             elif before[y] is not strip and before[y] != strip:
                 left, right = difference(before[y], strip)
                 changed.append(Region(left, y, right - left, 1))
-        if changed:
-            self.refresh(*changed)
+        return changed
 
     def _renew_styles(self, size: Size) -> None:
         key = (size, self.app.theme)
@@ -150,8 +152,11 @@ class LineView(Widget):
         """The lines as they are to be drawn: see `tui_lab.compositor`."""
         size = self.size
         if self._drawn_for != (size, self.app.theme) or len(self._strips) != size.height:
-            self._renew_styles(size)
-            self._strips = self._lines(*size)
+            known = len(self._strips) == size.height
+            changed = self._build_anew(size)
+            # Perhaps a part of it alone is painted now: the rest may no longer be as it is shown.
+            if known and changed:
+                self.refresh(*changed)
         return self._strips
 
     def render_line(self, y: int) -> Strip:

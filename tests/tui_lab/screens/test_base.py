@@ -64,6 +64,7 @@ async def test_a_dialog_is_styled_as_textual_would(tmp_path: Path) -> None:
         await pilot.press("?")
         await until(pilot, lambda: len(app.screen_stack) == 2)
         await pilot.pause()
-        shown = looks(app)
+        shown, place = looks(app), app.screen.query_one("#help").region
+        assert place.x == SIZE[0] - place.right, "in the middle, the first time too"
         app.screen.update_node_styles(animate=False)
         assert looks(app) == shown

@@ -1,0 +1,63 @@
+"""A dialog put on a screen and taken off it: the app paints what appears, and what it hid, alone."""
+
+from __future__ import annotations
+
+from contextlib import nullcontext
+from typing import TYPE_CHECKING, Any
+
+from textual.app import App
+from textual.await_complete import AwaitComplete
+from textual.events import ScreenSuspend
+from textual.screen import Screen
+
+from tui_lab.compositor import covered, want_everything
+
+if TYPE_CHECKING:
+    _App = App[int]
+else:
+    _App = object
+
+
+class Layers(_App):
+    """Mixed into the app."""
+
+    def push_screen(self, screen: Any, *args: Any, **options: Any) -> Any:
+        """As Textual's, but the screen below a dialog is not painted again: one sees it already."""
+        from tui_lab.screens.base import LaidOutOnce, Modal
+
+        below = self.screen
+        held = isinstance(screen, Modal) and isinstance(below, LaidOutOnce)
+        with below.held() if held else nullcontext():
+            mounted = super().push_screen(screen, *args, **options)
+        if isinstance(screen, Modal):
+            # Its style sheet may have been read only now, after it was styled itself. Its widgets
+            # come later.
+            self.stylesheet.apply(screen)
+        return mounted
+
+    def pop_screen(self) -> AwaitComplete:
+        """As Textual's, but only what a dialog hid is painted again."""
+        from tui_lab.screens.base import LaidOutOnce, Modal
+
+        stack = self.screen_stack
+        if len(stack) > 1 and isinstance(stack[-1], Modal) and isinstance(stack[-2], LaidOutOnce):
+            stack[-2].uncover(covered(stack[-1]))
+        return super().pop_screen()
+
+    async def _replace_screen(self, screen: Screen) -> Screen:
+        """What Textual does with a screen that was taken off, for a dialog without a paint of all
+        that shows now, before and after."""
+        from tui_lab.screens.base import Modal
+
+        if not isinstance(screen, Modal):
+            return await super()._replace_screen(screen)
+        screen.post_message(ScreenSuspend())
+        self.capture_mouse(None)
+        await self._prune(screen)
+        self._update_mouse_over(self.screen)
+        return screen
+
+    def paint_everything(self) -> None:
+        """The terminal no longer shows what it was sent, below a dialog neither."""
+        want_everything(self.screen)
+        self.screen.refresh(layout=True)
