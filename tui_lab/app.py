@@ -31,6 +31,9 @@ if TYPE_CHECKING:
     from tui_lab.screens.dialogs import Dialog
 
 
+SOON = 0.5  # seconds after the first paint: what can wait for it
+
+
 def _screen(name: str) -> Callable[[], Screen]:
     def make() -> Screen:
         module = importlib.import_module(f"tui_lab.screens.{name}")
@@ -79,10 +82,19 @@ class LabApp(CurrentRun, Layers, Leaving, Link, Sinks, App[int]):
 
     def on_mount(self) -> None:
         self._timer = self.set_timer(self.pace.interval(), self._drain)
+        self.set_timer(SOON, self._read_styles)
         if self._start is not None:
             self.call_after_refresh(self.start_preset, self._start)
         if self._attach is not None:
             self.attach(self._attach)
+
+    def _read_styles(self) -> None:
+        """Those of all screens and dialogs, after the first is there: each would be read when it is
+        first shown, and everything on the screen styled anew for it."""
+        for path in sorted(Path(__file__).parent.glob("screens/*.tcss")):
+            if not self.stylesheet.has_source(str(path), ""):
+                self.stylesheet.read(path)
+        self.stylesheet.reparse()
 
     @property
     def ui_share(self) -> float:

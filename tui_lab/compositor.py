@@ -16,7 +16,7 @@ from rich.color import ColorSystem
 from rich.console import Console
 from rich.segment import Segment
 from rich.style import Style
-from textual._compositor import Compositor, CompositorUpdate
+from textual._compositor import Compositor, CompositorUpdate, LayoutUpdate
 from textual.geometry import Region
 from textual.screen import Screen
 from textual.strip import Strip
@@ -70,23 +70,35 @@ class SparseCompositor(Compositor):
     styling, which would cost more than all the rest.
     """
 
+    def render_full_update(self, simplify: bool = False) -> LayoutUpdate:
+        update = super().render_full_update(simplify)
+        self._all_painted()
+        return update
+
+    def _all_painted(self) -> None:
+        """What widgets have asked to be painted is painted now. As they come into being they ask
+        a moment before the first paint, and Textual would hear of it behind that one."""
+        for widget in self.visible_widgets:
+            widget._exchange_repaint_regions()
+
     def render_partial_update(self) -> CellsUpdate | None:  # type: ignore[override]
         regions, screen = self._dirty_regions, self.size.region
         spans = list(self._regions_to_spans([region.intersection(screen) for region in regions]))
         regions.clear()
-        boxes: dict[Widget, _Box] = {}
-        pieces = [piece for span in spans for piece in self._pieces(*span, boxes)]
+        update = _Update({y for y, _, _ in spans})
+        pieces = [piece for span in spans for piece in self._pieces(*span, update)]
         return CellsUpdate(pieces) if pieces else None
 
-    def _pieces(self, y: int, left: int, right: int, boxes: dict[Widget, _Box]) -> list[Piece]:
+    def _pieces(self, y: int, left: int, right: int, update: _Update) -> list[Piece]:
         """What stands on line `y` from `left` to before `right`: of each cell, the topmost."""
         gaps: list[tuple[int, int]] = [(left, right)]
         found: list[Piece] = []
-        for widget, (x, _, width, _), region in self.layers_visible[y]:
+        for widget, shown, region in self.layers_visible[y]:
+            x, width = shown.x, shown.width
             covered = [(max(a, x), min(b, x + width)) for a, b in gaps if a < x + width and b > x]
             if not covered:
                 continue
-            found += self._of_widget(widget, region, y, covered, boxes)
+            found += self._of_widget(widget, region, shown, y, covered, update)
             gaps = list(_without(gaps, x, x + width))
             if not gaps:
                 break
@@ -96,14 +108,16 @@ class SparseCompositor(Compositor):
         self,
         widget: Widget,
         region: Region,
+        shown: Region,
         y: int,
         intervals: list[tuple[int, int]],
-        boxes: dict[Widget, _Box],
+        update: _Update,
     ) -> list[Piece]:
-        """What `widget`, which is at `region`, draws on line `y` in these intervals."""
-        box = boxes.get(widget)
+        """What `widget`, which is at `region` and `shown` as far as that, draws on line `y` in
+        these intervals."""
+        box = update.boxes.get(widget)
         if box is None:
-            box = boxes[widget] = _Box(widget, region)
+            box = update.boxes[widget] = _Box(widget, region, shown, update)
         return [(y, start, stop, box.cells(y, start, stop)) for start, stop in intervals]
 
 
@@ -139,25 +153,29 @@ class OnTop(SparseCompositor):
             self._screen._exchange_repaint_regions()
             return super().render_update(full, *args, **options)
         whole = self.size.region
-        if whole in self._dirty_regions and not self._everything:
+        if whole not in self._dirty_regions:
+            return self.render_partial_update()
+        if not self._everything:
             self._dirty_regions.discard(whole)
             self._dirty_regions |= self.covered
-        elif whole in self._dirty_regions:
-            self._everything = False
-        return self.render_partial_update()
+        self._everything = False
+        update = self.render_partial_update()
+        self._all_painted()
+        return update
 
     def _of_widget(
         self,
         widget: Widget,
         region: Region,
+        shown: Region,
         y: int,
         intervals: list[tuple[int, int]],
-        boxes: dict[Widget, _Box],
+        update: _Update,
     ) -> list[Piece]:
         below = self._below() if widget is self._screen else None
         if below is None or y >= below.size.height:
-            return super()._of_widget(widget, region, y, intervals, boxes)
-        return [piece for interval in intervals for piece in below._pieces(y, *interval, boxes)]
+            return super()._of_widget(widget, region, shown, y, intervals, update)
+        return [piece for interval in intervals for piece in below._pieces(y, *interval, update)]
 
     def _below(self) -> SparseCompositor | None:
         """Of the screen below."""
@@ -167,11 +185,24 @@ class OnTop(SparseCompositor):
         return compositor if isinstance(compositor, SparseCompositor) else None
 
 
+class _Update:
+    """One update: the lines in which something changed, and the widgets that it has come to."""
+
+    def __init__(self, lines: set[int]) -> None:
+        self.boxes: dict[Widget, _Box] = {}
+        self.until: dict[int, int] = {}
+        """Of each of the lines, the next one in which nothing did."""
+        for y in sorted(lines, reverse=True):
+            self.until[y] = self.until.get(y + 1, y + 1)
+
+
 class _Box:
     """A widget at its place on the screen, for the time of one update."""
 
-    def __init__(self, widget: Widget, region: Region) -> None:
-        self._widget, self._region = widget, region
+    def __init__(self, widget: Widget, region: Region, shown: Region, update: _Update) -> None:
+        self._widget, self._region, self._bottom = widget, region, shown.bottom
+        self._until = update.until
+        self._rendered: dict[int, Strip] = {}
         ready: Callable[[], list[Strip]] | None = getattr(widget, "ready_lines", None)
         self._lines: list[Strip] = []
         if ready is not None:
@@ -190,8 +221,12 @@ class _Box:
                     segments = line_filter.apply(segments, self._background)
                 return segments
         region = self._region
-        [line] = self._widget.render_lines(Region(0, y - region.y, region.width, 1))
-        return list(line.crop(start - region.x, stop - region.x))
+        if y not in self._rendered:
+            # Lines that follow each other at once: asking for them takes as long as drawing them.
+            count = min(self._until[y], self._bottom) - y
+            lines = self._widget.render_lines(Region(0, y - region.y, region.width, count))
+            self._rendered.update(enumerate(lines, y))
+        return list(self._rendered[y].crop(start - region.x, stop - region.x))
 
 
 def cropped(line: Iterable[Segment], start: int, stop: int) -> list[Segment]:

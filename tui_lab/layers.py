@@ -60,4 +60,4 @@ class Layers(_App):
     def paint_everything(self) -> None:
         """The terminal no longer shows what it was sent, below a dialog neither."""
         want_everything(self.screen)
-        self.screen.refresh(layout=True)
+        self.screen.refresh(layout=True).refresh()

@@ -131,7 +131,10 @@ async def sent_by(app: LabApp, act: Callable[[], object]) -> int:
     begun = len(app._driver.sent)
     with app._context():
         act()
-    await asyncio.sleep(0.3)
+    known = -1
+    while len(app._driver.sent) != known:
+        known = len(app._driver.sent)
+        await asyncio.sleep(0.3)
     sent = len(app._driver.sent[begun:].encode())
     assert visible_of(picture(app._driver.sent)) == visible_of(whole(app))
     return sent

@@ -101,6 +101,17 @@ class Modal(LaidOutOnce[Answer], ModalScreen[Answer]):
             want_everything(self)
         super()._screen_resized(size)
 
+    def refresh(
+        self,
+        *regions: Region,
+        repaint: bool = True,
+        layout: bool = False,
+        recompose: bool = False,
+    ) -> Self:
+        """As Textual's, but to lay it out paints what is then at another place, and no more."""
+        repaint = repaint and not layout
+        return super().refresh(*regions, repaint=repaint, layout=layout, recompose=recompose)
+
     def on_screen_resume(self, event: ScreenResume) -> None:
         """Its widgets were styled as they came into being, a moment ago; they are painted when they
         are laid out."""
