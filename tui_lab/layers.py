@@ -28,12 +28,7 @@ class Layers(_App):
         below = self.screen
         held = isinstance(screen, Modal) and isinstance(below, LaidOutOnce)
         with below.held() if held else nullcontext():
-            mounted = super().push_screen(screen, *args, **options)
-        if isinstance(screen, Modal):
-            # Its style sheet may have been read only now, after it was styled itself. Its widgets
-            # come later.
-            self.stylesheet.apply(screen)
-        return mounted
+            return super().push_screen(screen, *args, **options)
 
     def pop_screen(self) -> AwaitComplete:
         """As Textual's, but only what a dialog hid is painted again."""
@@ -43,6 +38,14 @@ class Layers(_App):
         if len(stack) > 1 and isinstance(stack[-1], Modal) and isinstance(stack[-2], LaidOutOnce):
             stack[-2].uncover(covered(stack[-1]))
         return super().pop_screen()
+
+    def _load_screen_css(self, screen: Screen) -> None:
+        """As Textual's, which then reads all style sheets again and styles everything, once when a
+        screen is first shown and once when it is shown again. Its own sheet may have been read only
+        now, after it was styled itself, so that needs it; its widgets come later."""
+        super()._load_screen_css(screen)
+        self.stylesheet.apply(screen)
+        screen._css_update_count = self._css_update_count
 
     async def _replace_screen(self, screen: Screen) -> Screen:
         """What Textual does with a screen that was taken off, for a dialog without a paint of all
