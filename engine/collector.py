@@ -36,8 +36,8 @@ def at_rest() -> Iterator[None]:
 
 
 def settle() -> None:
-    """Where the collector is at rest: collect now, at a moment when nobody waits for a step, and put
-    away what stays. A first step leaves much behind, most of all where it was compiled."""
+    """Where the collector is at rest: collect now, when nobody waits for a step, and put away what
+    stays. A first step leaves much behind, most of all where it was compiled."""
     if _at_rest():
         gc.collect()
         gc.freeze()

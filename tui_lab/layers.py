@@ -1,4 +1,4 @@
-"""A dialog put on a screen and taken off it: the app paints what appears, and what it hid, alone."""
+"""A dialog put on a screen and taken off it: what appears is painted, or what it hid, alone."""
 
 from __future__ import annotations
 

@@ -67,7 +67,7 @@ def test_an_error_of_the_loss_itself_is_not_taken_for_the_compilers() -> None:
 
 
 def test_a_compiled_kernel_runs_without_the_interpreters_lock() -> None:
-    """A screen must be able to draw, and a key to be answered, while a large network's step runs."""
+    """A screen must be able to draw, and answer a key, while a large network's step runs."""
     release_the_lock()
     torch._dynamo.reset()
 

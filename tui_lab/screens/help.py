@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
+from textwrap import wrap
 from typing import TYPE_CHECKING
 
 from textual.app import ComposeResult
 from textual.binding import Binding
 from textual.containers import VerticalScroll
-from textual.content import Content
-from textual.widgets import Static
+from textual.geometry import Size
+from textual.strip import Strip
 
 from tui_lab.format import size
 from tui_lab.keys import SCREENS, Key, keys_of
 from tui_lab.screens.base import Modal
+from tui_lab.widgets.lines import LineView, Piece
 
 if TYPE_CHECKING:
     from tui_lab.app import LabApp
@@ -30,19 +33,7 @@ class HelpScreen(Modal[None]):
         others = [name for name in SCREENS if name != self.came_from]
         order = [self.came_from, "", *others] if self.came_from else ["", *others]
         with VerticalScroll(id="help"):
-            yield Static(self._text(order))
-
-    def _text(self, order: list[str]) -> Content:
-        """One text for all: a widget a section would make the first look at it slow."""
-        parts = [Content.styled("Keys", "bold"), Content.styled("   esc closes", "$text-muted")]
-        if cost := self._cost():
-            parts.append(Content.styled(f"\n{cost}", "$text-muted"))
-        for name in order:
-            keys = list(keys_of(name))
-            if keys:
-                parts.append(Content.styled(f"\n\n{SCREENS.get(name, 'Everywhere')}\n", "bold"))
-                parts.append(self._table(keys))
-        return Content("").join(parts)
+            yield KeyTables(order, self._cost())
 
     def _cost(self) -> str:
         """What the screen takes; nothing where that is not known."""
@@ -53,8 +44,39 @@ class HelpScreen(Modal[None]):
         sent = f"{size(pace.bytes_per_second)}/s to the terminal ({size(app.bytes_drawn)} so far)"
         return f"The screen takes {pace.share:.1%} of a core and sends {sent}."
 
-    def _table(self, keys: list[Key]) -> Content:
-        width = max(len(key.written) for key in keys) + 2
-        return Content("\n").join(
-            Content.assemble((f"{key.written:<{width}}", "bold $primary"), key.help) for key in keys
-        )
+
+class KeyTables(LineView):
+    """The keys of the screens called `order`, a table each, and a line above them. Lines of our
+    own: a widget, or Textual's text, would make the first look at them slow."""
+
+    def __init__(self, order: Sequence[str], note: str) -> None:
+        super().__init__()
+        self._order, self._note = order, note
+        self._laid_out: tuple[int, list[list[Piece]]] = (0, [])  # for which width
+
+    def get_content_height(self, container: Size, viewport: Size, width: int) -> int:
+        return len(self._rows(width))
+
+    def build(self, width: int, height: int) -> list[Strip]:
+        return [self.strip(*row) for row in self._rows(width)]
+
+    def _rows(self, width: int) -> list[list[Piece]]:
+        if self._laid_out[0] != width:
+            self._laid_out = width, self._lay_out(width)
+        return self._laid_out[1]
+
+    def _lay_out(self, width: int) -> list[list[Piece]]:
+        rows: list[list[Piece]] = [[("Keys", "bright"), ("   esc closes", "muted")]]
+        rows += [[(line, "muted")] for line in wrap(self._note, width)]
+        for name in self._order:
+            if keys := list(keys_of(name)):
+                rows += [[], [(SCREENS.get(name, "Everywhere"), "bright")]]
+                rows += self._table(keys, width)
+        return rows
+
+    def _table(self, keys: list[Key], width: int) -> Iterator[list[Piece]]:
+        indent = max(len(key.written) for key in keys) + 2
+        for key in keys:
+            first, *rest = wrap(key.help, max(width - indent, 10)) or [""]
+            yield [(f"{key.written:<{indent}}", "key"), (first, "")]
+            yield from ([(" " * indent + line, "")] for line in rest)
