@@ -78,8 +78,9 @@ class Recorder:
             self._real(keeper, at, val_loss, "rolling")
             self.held.append(time.perf_counter() - self._began)
 
-    def costs(self) -> list[float]:
-        """Seconds that each save cost, of those with quiet steps around."""
+    def costs(self, *, disturbed: bool = False) -> list[float]:
+        """Seconds that each save cost, of those with quiet steps around. `disturbed`: also of those
+        during which others were at work, as the host of a virtual machine is while it writes."""
         costs = []
         for save in sorted({step.save for step in self.steps if step.save is not None}):
             touched = [i for i, step in enumerate(self.steps) if step.save == save]
@@ -88,7 +89,7 @@ class Recorder:
                 for i in range(max(0, touched[0] - 2), touched[-1] + 3)
                 if i < len(self.steps) and self.steps[i].save is None
             ]
-            all_quiet = all(self.steps[i].others < quiet.LIMIT for i in touched)
+            all_quiet = disturbed or all(self.steps[i].others < quiet.LIMIT for i in touched)
             around = [step.seconds for step in around if step.others < quiet.LIMIT]
             if all_quiet and len(around) >= 2:
                 plain = statistics.mean(around)

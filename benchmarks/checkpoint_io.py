@@ -57,7 +57,8 @@ def saving(folder: Path, saves: int, apart: int) -> dict[str, Any]:
     return {
         "checkpoint_bytes": max(event.bytes for event in saved),
         "saves": saves,
-        "seconds_a_save": recorder.costs(),
+        "seconds_a_save": recorder.costs() or recorder.costs(disturbed=True),
+        "disturbed": not recorder.costs(),
         "seconds_held": recorder.held[background_save.WARM_UP :],
         "seconds_written": [event.seconds for event in saved][background_save.WARM_UP :],
         "median_step_seconds": statistics.median(plain),
@@ -160,6 +161,7 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
                     SECONDS,
                     at_least=False,
                     discarded=options.saves - len(costs),
+                    note="others were at work in each" if saved["disturbed"] else "",
                 )
             )
     return found | {"ratios": [ratio.to_dict() for ratio in ratios]}

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from engine.tokenizers import Tokenizer
 
 CHUNK = 1 << 20  # characters encoded at once: long enough to share overheads, short enough to hold
-TIDY_AFTER = 32  # chunks
+TIDY_AFTER = 8  # chunks
 
 
 def prepared_path(lab: Lab, corpus: str, tokenizer: Tokenizer, content: str) -> Path:
