@@ -31,7 +31,7 @@ class Settings:
 
     theme: str = "dark"  # dark, light, contrast
     refresh: float = 4.0  # looks at the training thread, a second
-    budget: float = 0.02  # share of a core the screen may use while training uses all of them
+    budget: float = 0.01  # share of a core the screen may use while training uses all of them
     slow_link: str = "auto"  # auto: when the terminal takes its data slowly; always; never
     smoothing: int = 0  # points averaged in the bright loss curve; 0: by the run's length
     zoom: str = "so far"  # the steps that the loss chart shows: so far, plan, recent
