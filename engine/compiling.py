@@ -42,23 +42,36 @@ def compiles(setting: str, earlier: object, flops: float, peak_flops: float, dev
     return GAIN * flops / (EAGER_SHARE * peak_flops) > WAIT_SECONDS[device]
 
 
+LONG_KERNEL = 0.002
+"""Seconds from which on a kernel does not keep Python's lock."""
 _CALL = "kernel({}); Py_RETURN_NONE;"
 _CALL_WITHOUT_LOCK = """
-    struct Unlocked {{
-        PyThreadState* state = PyEval_SaveThread();
-        ~Unlocked() {{ PyEval_RestoreThread(state); }}
-    }};
-    [](auto... given) {{ Unlocked unlocked; kernel(given...); }}({});
+    static long long took = 0;  // nanoseconds, the last time
+    [](auto... given) {{
+        struct Timed {{
+            timespec began;
+            PyThreadState* unlocked = took > LONG_KERNEL ? PyEval_SaveThread() : nullptr;
+            Timed() {{ clock_gettime(CLOCK_MONOTONIC, &began); }}
+            ~Timed() {{
+                timespec now;
+                clock_gettime(CLOCK_MONOTONIC, &now);
+                if (unlocked) PyEval_RestoreThread(unlocked);
+                took = (now.tv_sec - began.tv_sec) * 1000000000LL + now.tv_nsec - began.tv_nsec;
+            }}
+        }} timed;
+        kernel(given...);
+    }}({});
     Py_RETURN_NONE;
-"""
+""".replace("LONG_KERNEL", str(round(LONG_KERNEL * 1e9)))
 """The arguments are read before: that takes the lock."""
 
 
 def release_the_lock() -> None:
-    """From now on compiled kernels run without Python's lock, as PyTorch's own operations do.
+    """From now on long compiled kernels run without Python's lock, as PyTorch's own operations do.
 
     Inductor's keep it (2.13 does; nothing happens where the call is written otherwise), so that a
     screen stands still for as long as a kernel takes: for a large network a tenth of a second.
+    Short ones keep it still: to get it back from a thread that draws takes longer than they do.
     """
     from torch._inductor.codecache import CppPythonBindingsCodeCache as Bindings
 
