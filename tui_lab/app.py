@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from textual.app import App, SystemCommand
+from textual.events import Event, Key
 from textual.screen import Screen
 
 from engine.lab import Lab
@@ -72,6 +73,7 @@ class LabApp(CurrentRun, Layers, Leaving, Link, Sinks, App[int]):
         self.clock = clock
         self.unicode = is_unicode(self.settings)
         self.own_no_run(session)
+        self._due = 0.0  # when the next look is
         self.pace = Pace(self.settings.refresh, self.settings.budget, BYTES_PER_SECOND)
         self.choose_link()
         self._start, self._attach = start, attach
@@ -81,7 +83,7 @@ class LabApp(CurrentRun, Layers, Leaving, Link, Sinks, App[int]):
         self.theme = self.settings.theme if self.settings.theme in themes.THEMES else "dark"
 
     def on_mount(self) -> None:
-        self._timer = self.set_timer(self.pace.interval(), self._drain)
+        self._look_later()
         self.set_timer(SOON, self._read_styles)
         if self._start is not None:
             self.call_after_refresh(self.start_preset, self._start)
@@ -133,7 +135,20 @@ class LabApp(CurrentRun, Layers, Leaving, Link, Sinks, App[int]):
             self.pace.measure(self.bytes_drawn)
             self.keep_cost()
         finally:
-            self._timer = self.set_timer(self.pace.interval(), self._drain)
+            self._look_later()
+
+    def _look_later(self) -> None:
+        seconds = self.pace.interval()
+        self._due = time.monotonic() + seconds
+        self._timer = self.set_timer(seconds, self._drain)
+
+    async def on_event(self, event: Event) -> None:
+        if isinstance(event, Key) and not event.is_forwarded:
+            self.pace.watched()
+            if time.monotonic() + self.pace.interval() < self._due:
+                self._timer.stop()
+                self._look_later()
+        await super().on_event(event)
 
     def _tick(self) -> None:
         if len(self.screen_stack) != 1 or getattr(self._driver, "behind", False):

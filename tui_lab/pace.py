@@ -13,6 +13,7 @@ WINDOW = 5.0  # seconds that figures are of
 LEAST = 1.0  # seconds before the first figure, and between two of them: a number must be readable
 SLOWEST = 8.0  # times the normal interval, at most
 SPARE = 4.0  # times the budget, while training leaves a core free
+WATCHED = 3.0  # seconds behind a key in which somebody waits to see what it does
 
 
 class Pace:
@@ -32,6 +33,7 @@ class Pace:
         # Processor time, wall time and bytes so far, at each look.
         self._seen: deque[tuple[float, float, int]] = deque()
         self._told = 0.0  # wall time of the figures
+        self._watched_until = 0.0
 
     def measure(self, drawn: int = 0) -> None:
         """`drawn`: bytes sent to the terminal since the app began."""
@@ -46,6 +48,10 @@ class Pace:
             self.bytes_per_second = (drawn - first_drawn) / passed
             self.looks_per_second = (len(self._seen) - 1) / passed
 
+    def watched(self) -> None:
+        """A key was pressed: for some seconds processor time does not count."""
+        self._watched_until = time.perf_counter() + WATCHED
+
     def interval(self) -> float:
         """Seconds to the next look: the setting's, longer where looks cost more than they may."""
         least = 1 / self.refresh
@@ -54,5 +60,6 @@ class Pace:
         (first_cpu, _, first_drawn), (cpu, _, drawn) = self._seen[0], self._seen[-1]
         looks = len(self._seen) - 1
         budget = self.budget * (SPARE if self.spare else 1.0)
-        cost = max((cpu - first_cpu) / budget, (drawn - first_drawn) / self.link) / looks
+        used = 0.0 if time.perf_counter() < self._watched_until else cpu - first_cpu
+        cost = max(used / budget, (drawn - first_drawn) / self.link) / looks
         return min(max(cost, least), SLOWEST * least)

@@ -67,3 +67,13 @@ def test_the_screen_never_seems_dead_and_recovers(clocks):
     p = Pace(4.0, 0.03, 1e9)
     assert run(p, clocks, 5.0, 20)[-1] == 2.0
     assert run(p, clocks, 0.001, 20)[-1] == 0.25
+
+
+def test_who_pressed_a_key_sees_at_once_what_it_does(clocks):
+    """And pays for it afterwards."""
+    p = Pace(4.0, 0.01, 1e9)
+    assert run(p, clocks, 0.010, 20)[-1] == pytest.approx(1.0)
+    p.watched()
+    assert p.interval() == pytest.approx(0.25)
+    said = run(p, clocks, 0.010, 10)
+    assert said[0] == pytest.approx(0.25) and said[-1] >= 1.0
