@@ -25,6 +25,9 @@ from textual.widget import Widget
 Piece = tuple[int, int, int, list[Segment]]
 """On which line and from where to where (not included) something stands, and what."""
 
+Place = tuple[Widget, Region, Region]
+"""A widget, the part of its region that can be seen, and its region."""
+
 
 class CellsUpdate(CompositorUpdate):
     """Pieces of lines, from the top to the bottom and from left to right."""
@@ -93,28 +96,22 @@ class SparseCompositor(Compositor):
         """What stands on line `y` from `left` to before `right`: of each cell, the topmost."""
         gaps: list[tuple[int, int]] = [(left, right)]
         found: list[Piece] = []
-        for widget, shown, region in self.layers_visible[y]:
-            x, width = shown.x, shown.width
+        for place in self.layers_visible[y]:
+            x, width = place[1].x, place[1].width
             covered = [(max(a, x), min(b, x + width)) for a, b in gaps if a < x + width and b > x]
             if not covered:
                 continue
-            found += self._of_widget(widget, region, shown, y, covered, update)
+            found += self._of_widget(place, y, covered, update)
             gaps = list(_without(gaps, x, x + width))
             if not gaps:
                 break
         return sorted(found, key=lambda piece: piece[1])
 
     def _of_widget(
-        self,
-        widget: Widget,
-        region: Region,
-        shown: Region,
-        y: int,
-        intervals: list[tuple[int, int]],
-        update: _Update,
+        self, place: Place, y: int, intervals: list[tuple[int, int]], update: _Update
     ) -> list[Piece]:
-        """What `widget`, which is at `region` and `shown` as far as that, draws on line `y` in
-        these intervals."""
+        """What the widget at `place` draws on line `y` in these intervals."""
+        widget, shown, region = place
         box = update.boxes.get(widget)
         if box is None:
             box = update.boxes[widget] = _Box(widget, region, shown, update)
@@ -164,17 +161,11 @@ class OnTop(SparseCompositor):
         return update
 
     def _of_widget(
-        self,
-        widget: Widget,
-        region: Region,
-        shown: Region,
-        y: int,
-        intervals: list[tuple[int, int]],
-        update: _Update,
+        self, place: Place, y: int, intervals: list[tuple[int, int]], update: _Update
     ) -> list[Piece]:
-        below = self._below() if widget is self._screen else None
+        below = self._below() if place[0] is self._screen else None
         if below is None or y >= below.size.height:
-            return super()._of_widget(widget, region, shown, y, intervals, update)
+            return super()._of_widget(place, y, intervals, update)
         return [piece for interval in intervals for piece in below._pieces(y, *interval, update)]
 
     def _below(self) -> SparseCompositor | None:

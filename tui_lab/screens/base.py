@@ -49,16 +49,10 @@ class LaidOutOnce(Screen[Answer]):
         screen that shows."""
         self._uncovered = regions
 
-    def refresh(
-        self,
-        *regions: Region,
-        repaint: bool = True,
-        layout: bool = False,
-        recompose: bool = False,
-    ) -> Self:
-        if self._held and not (regions or layout or recompose):
+    def refresh(self, *regions: Region, **what: bool) -> Self:
+        if self._held and not (regions or what.get("layout") or what.get("recompose")):
             return self
-        return super().refresh(*regions, repaint=repaint, layout=layout, recompose=recompose)
+        return super().refresh(*regions, **what)
 
     def show_again(self, event: ScreenResume, regions: set[Region]) -> None:
         """Do what Textual does when a screen is to show, but paint no more than `regions`."""
@@ -101,16 +95,11 @@ class Modal(LaidOutOnce[Answer], ModalScreen[Answer]):
             want_everything(self)
         super()._screen_resized(size)
 
-    def refresh(
-        self,
-        *regions: Region,
-        repaint: bool = True,
-        layout: bool = False,
-        recompose: bool = False,
-    ) -> Self:
+    def refresh(self, *regions: Region, **what: bool) -> Self:
         """As Textual's, but to lay it out paints what is then at another place, and no more."""
-        repaint = repaint and not layout
-        return super().refresh(*regions, repaint=repaint, layout=layout, recompose=recompose)
+        if what.get("layout"):
+            what["repaint"] = False
+        return super().refresh(*regions, **what)
 
     def on_screen_resume(self, event: ScreenResume) -> None:
         """Its widgets were styled as they came into being, a moment ago; they are painted when they
