@@ -6,7 +6,7 @@ wherever it has come to: keys and values stay where they are. The machine code h
 that it serves every checkpoint of the same shape, in this process and in later ones; each model
 binds its own, where they lie. Where nothing can be compiled, texts go on eagerly.
 
-Knows nothing of sampling or text.
+Knows nothing of text.
 """
 
 from __future__ import annotations
@@ -68,6 +68,7 @@ class CompiledStep:
         self._run = loaded.loader.run
         self._weights: list[Tensor] = []
         self._counted = torch.empty(0, dtype=torch.long)
+        self._unused: list[Tensor] = []
         self._recorded_for: KVCache | None = None
 
     def bind(self) -> None:
@@ -77,15 +78,34 @@ class CompiledStep:
         self._weights = weights_of(self._model)
 
     def __call__(self, tokens_B1: Tensor, cache: KVCache) -> tuple[Tensor, Tensor, Tensor]:
-        """Read the next token of each text in `cache`; gives what `Step.forward` gives."""
+        """Read the next token of each text in `cache`: logits, their softmax and its entropy, as
+        `Step.forward` gives them."""
+        logits_BV, own_BV, entropy_B, _, _ = self._read(tokens_B1, cache, self._no_draw(cache))
+        return logits_BV, own_BV, entropy_B
+
+    def draw(
+        self, tokens_B1: Tensor, cache: KVCache, race_BV: Tensor, temperature: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """The same, and draw: the tokens (B, 1), and what is told of them."""
+        *_, drawn_B1, told_BX = self._read(tokens_B1, cache, [race_BV, temperature])
+        return drawn_B1, told_BX
+
+    def _read(self, tokens_B1: Tensor, cache: KVCache, draw: list[Tensor]) -> list[Tensor]:
         most = 1 + max(slots.total for slots in cache.kinds.values())
         if len(self._counted) < most:
             self._counted = torch.arange(2 * most, device=cache.device)
         whole = reads_all(cache)
-        inputs = inputs_of(tokens_B1, cache, self._counted, Form.of(cache), whole=whole)
-        scores = self._replay(inputs, cache) if whole else self._run_of(inputs)
+        inputs = inputs_of(tokens_B1, cache, self._counted, Form.of(cache), whole=whole) + draw
+        found = self._replay(inputs, cache) if whole else self._run_of(inputs)
         cache.end(1)
-        return tuple(scores)
+        return found
+
+    def _no_draw(self, cache: KVCache) -> list[Tensor]:
+        """For those who draw otherwise, or not at all."""
+        if not self._unused:
+            shape = cache.layers[0].k.shape[0], self._model.vocab_size
+            self._unused = [torch.ones(each, device=cache.device) for each in (shape, 1)]
+        return self._unused
 
     def _run_of(self, inputs: list[Tensor]) -> list[Tensor]:
         return self._run([*self._weights, *inputs])
@@ -101,12 +121,12 @@ class CompiledStep:
             self._run([*self._weights, *self._inputs])  # outside of a recording first, as it must
             self._graph, self._recorded_for = torch.cuda.CUDAGraph(), cache
             with torch.cuda.graph(self._graph):
-                self._scores = self._run([*self._weights, *self._inputs])
+                self._found = self._run([*self._weights, *self._inputs])
         for place, new in zip(self._inputs, inputs, strict=True):
             if place is not new:
                 place.copy_(new)
         self._graph.replay()
-        return self._scores
+        return self._found
 
 
 class Steps:

@@ -89,10 +89,11 @@ def compile_step(recipe: Recipe, path: Path) -> None:
         cache, inputs = _example(model.config, form, dtype, device)
         # Shapes are all that counts: nothing writes to this memory, so that it takes none.
         weights = [torch.empty_like(w, dtype=dtype, device=device) for w in weights_of(model)]
+        draw = [torch.ones(form.rows, recipe.vocab_size), torch.ones(1)]
         exported = torch.export.export(
             Step(model, form),
-            (weights, inputs),
-            dynamic_shapes=([{}] * len(weights), _lengths(cache, form)),
+            (weights, inputs, [each.to(device) for each in draw]),
+            dynamic_shapes=([{}] * len(weights), _lengths(cache, form), [{}, {}]),
             prefer_deferred_runtime_asserts_over_guards=True,
         )
         torch._inductor.aoti_compile_and_package(
@@ -143,9 +144,10 @@ def _processor(device: str) -> str:
 
 
 def _sources() -> str:
-    """A digest of the network's sources, this one's and the step's."""
+    """A digest of the sources of the network, of the step, and this one."""
     here = Path(__file__).parent
-    files = [*sorted((here.parent / "model").glob("*.py")), here / "step.py", Path(__file__)]
+    own = [here / "step.py", here / "sampling.py", Path(__file__)]
+    files = [*sorted((here.parent / "model").glob("*.py")), *own]
     return hashlib.sha256(b"".join(path.read_bytes() for path in files)).hexdigest()
 
 

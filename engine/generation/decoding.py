@@ -30,7 +30,15 @@ from torch import Tensor
 from engine.errors import EngineError
 from engine.evaluation import evaluation_mode
 from engine.generation.params import SamplingParams
-from engine.generation.sampling import new_generator, next_token_probabilities, sample_rows
+from engine.generation.sampling import (
+    LIKELIEST,
+    SMALLEST_TEMPERATURE,
+    exponential_race,
+    new_generator,
+    next_token_probabilities,
+    tell,
+    winners,
+)
 from engine.model.cache import KVCache
 
 if TYPE_CHECKING:
@@ -96,29 +104,65 @@ class Decoding:
         first_B1 = self._unread.gather(1, self._padding[:, None])
         places_T = torch.arange(longest, device=device)
         seen = self._unread.where(places_T >= self._padding[:, None], first_B1)
-        self._seen = seen[:, -context:]
+        self._early = seen[:, -context:]
+        self._late: list[list[int]] = []
+        """The tokens since, of all rows, step by step: see `_seen`."""
+        self._temperature = torch.tensor([params.temperature], device=device)
         self.cache = self._new_cache(longest)
 
     def next(self) -> list[Drawn]:
         """One more token for each row. Raises Stopped in a prompt that is still being read, and
         EngineError when the weights are not finite."""
         with torch.inference_mode(), evaluating(self.model):
-            logits_BV, own_BV, entropy_B = self._scores()
-            chances_BV = next_token_probabilities(logits_BV, self._seen, self.params)
-            tokens_B = sample_rows(chances_BV, self._generators)
-            if self.first:
-                tokens_B = torch.tensor(self.first, dtype=torch.long, device=self.device)
-                self.first = ()
-            tokens_B1 = tokens_B[:, None]
+            race_BV = exponential_race(self._generators, self.model.vocab_size, self.device)
+            tokens_B1, told_BX = self._draw_compiled(race_BV) or self._draw(race_BV)
             if self._going is None:
                 self._unread = tokens_B1
             else:
                 self._unread = self._unread.index_copy(0, self._going, tokens_B1)
+            told = told_BX.tolist()  # the one copy to the host, and wait
+        drawn = [self._drawn(numbers) for numbers in told]
+        self._late.append([one.token for one in drawn])
+        if len(self._late) == self.model.config.context_length:
+            self._seen()  # forgets what no longer counts
+        return drawn
+
+    def _draw_compiled(self, race_BV: Tensor) -> tuple[Tensor, Tensor] | None:
+        """By a compiled step that draws as well, if there is one and it can: the tokens (B, 1), and
+        what is told of them."""
+        params = self.params
+        drawn = params.unfiltered and params.temperature >= SMALLEST_TEMPERATURE
+        if not drawn or self.first or self._going is not None or self.likeliest > LIKELIEST:
+            return None
+        if self._steps is None or self._unread.shape[1] > 1 or not self.cache.n or self._full():
+            return None
+        step = self._steps.next(self.cache)
+        if step is None:
+            return None
+        try:
+            return step.draw(self._unread, self.cache, race_BV, self._temperature)
+        except RuntimeError as error:  # the cache has not counted the token: it is read below
+            self._steps.give_up(error)
+            return None
+
+    def _draw(self, race_BV: Tensor) -> tuple[Tensor, Tensor]:
+        logits_BV, own_BV, entropy_B = self._scores()
+        seen_BN = self._seen() if self.params.repetition_penalty != 1.0 else self._early
+        tokens_B = winners(next_token_probabilities(logits_BV, seen_BN, self.params), race_BV)
+        if self.first:
+            tokens_B = torch.tensor(self.first, dtype=torch.long, device=self.device)
+            self.first = ()
+        return tokens_B[:, None], tell(own_BV, entropy_B, tokens_B, self.likeliest)
+
+    def _seen(self) -> Tensor:
+        """(B, N) the newest tokens of the texts, as many as the context holds at most. Made when it
+        is asked for: most texts never do."""
+        if self._late:
+            late_BN = torch.tensor(self._late, dtype=torch.long, device=self.device).T
             context = self.model.config.context_length
-            self._seen = torch.cat((self._seen, tokens_B1), dim=1)[:, -context:]
-            # The one copy to the host, and wait.
-            told = self._told(own_BV, entropy_B, tokens_B).tolist()
-        return [self._drawn(numbers) for numbers in told]
+            self._early = torch.cat((self._early, late_BN), dim=1)[:, -context:]
+            self._late.clear()
+        return self._early
 
     def keep(self, rows: Sequence[int]) -> None:
         """Go on with these rows alone, in this order."""
@@ -126,7 +170,7 @@ class Decoding:
             return
         chosen = torch.tensor(rows, dtype=torch.long, device=self.device)
         with torch.inference_mode():
-            self._seen = self._seen[chosen]
+            self._early = self._seen()[chosen]
             self._generators = [self._generators[row] for row in rows]
             self._going = chosen if self._going is None else self._going[chosen]
             if self._steps is None or self._steps.next(self.cache) is None:
@@ -155,23 +199,13 @@ class Decoding:
         """A new cache for the newest half of the context, which is still to be read."""
         self._leave_out()
         context = self.model.config.context_length
-        newest_BT = self._seen[:, -max(1, context // 2) :]
+        newest_BT = self._seen()[:, -max(1, context // 2) :]
         self._padding = (self._padding - (self.cache.n + 1 - newest_BT.shape[1])).clamp(min=0)
         self.cache = self._new_cache(context)
         return newest_BT
 
     def _new_cache(self, length: int) -> KVCache:
         return new_cache(self.model, self._padding, length, self.params, self.device)
-
-    def _told(self, own_BV: Tensor, entropy_B: Tensor, tokens_B: Tensor) -> Tensor:
-        """All that comes to the host, (B, 3 + 2K): as float32, in which ids are exact up to 2^24,
-        far above any vocabulary."""
-        best = own_BV.topk(self.likeliest)
-        mine_B1 = own_BV.gather(-1, tokens_B[:, None])
-        ids_B1 = tokens_B[:, None].float()
-        return torch.cat(
-            (ids_B1, mine_B1, entropy_B[:, None], best.indices.float(), best.values), dim=-1
-        )
 
     def _drawn(self, numbers: list[float]) -> Drawn:
         token, probability, entropy, *likeliest = numbers
@@ -180,8 +214,9 @@ class Decoding:
                 "the model's output is not finite: its weights have diverged",
                 "generate from an earlier checkpoint",
             )
-        ids = [int(number) for number in likeliest[: self.likeliest]]
-        best = list(zip(ids, likeliest[self.likeliest :], strict=True))
+        half = len(likeliest) // 2
+        ids = [int(number) for number in likeliest[: min(half, self.likeliest)]]
+        best = list(zip(ids, likeliest[half:], strict=False))
         return Drawn(int(token), probability, entropy, best)
 
 

@@ -229,9 +229,9 @@ def _run(
             drawn = decoding.next()
         except Stopped:
             return
-        cancelled = should_stop()
+        cancelled, cache_bytes = should_stop(), decoding.cache.bytes
         for (row, text), this in zip(going, drawn, strict=True):
-            for token in text.push(this, cancelled, decoding.cache.bytes):
+            for token in text.push(this, cancelled, cache_bytes):
                 yield row, token
         alive = [at for at, (_, text) in enumerate(going) if not text.ended]
         going = [going[at] for at in alive]

@@ -55,6 +55,12 @@ class SamplingParams:
         if self.seed is not None and not 0 <= self.seed < 2**63:
             raise InputError(f"seed = {self.seed}: must lie between 0 and 2^63 - 1")
 
+    @property
+    def unfiltered(self) -> bool:
+        """Whether temperature alone shapes the distribution."""
+        off = self.repetition_penalty == 1.0, self.top_k == 0, self.top_p == 1.0, self.min_p == 0.0
+        return all(off)
+
 
 PARAM_NAMES = tuple(f.name for f in fields(SamplingParams))
 

@@ -21,6 +21,8 @@ from engine.generation.params import SamplingParams
 DROPPED = float("-inf")
 # Temperatures below this would underflow to a division by zero in float32.
 SMALLEST_TEMPERATURE = torch.finfo(torch.float32).tiny
+LIKELIEST = 5
+"""Tokens that a compiled step tells of with each draw: as many as a console shows."""
 
 
 def penalize_repetition(logits_V: Tensor, previous_N: Tensor, penalty: float) -> Tensor:
@@ -36,7 +38,7 @@ def penalize_repetition(logits_V: Tensor, previous_N: Tensor, penalty: float) ->
     return logits_V.scatter(-1, previous_N, lowered_N)
 
 
-def apply_temperature(logits_V: Tensor, temperature: float) -> Tensor:
+def apply_temperature(logits_V: Tensor, temperature: float | Tensor) -> Tensor:
     """Sharpen (below 1) or flatten (above 1) the distribution; `temperature` is above 0.
 
     The maximum is subtracted first: softmax does not see it, and a tiny temperature cannot overflow
@@ -103,23 +105,38 @@ def next_token_probabilities(
     return logits_V.softmax(-1)
 
 
-def sample(probabilities_V: Tensor, generator: torch.Generator) -> Tensor:
-    """One token id (no dimension, from (V,)) drawn with `generator`, which lives on the device.
-
-    An exponential race: with q ~ Exp(1) each, argmax(p / q) picks token i with probability p_i.
-    Unlike torch.multinomial it neither waits for the device nor aborts it when weights have
-    diverged to NaN. A draw of exactly 0 would make 0 / 0 of a dropped token, hence the clamp.
-    """
-    race_V = torch.empty_like(probabilities_V).exponential_(1.0, generator=generator)
-    return (probabilities_V / race_V.clamp_min_(SMALLEST_TEMPERATURE)).argmax()
-
-
-def sample_rows(probabilities_BV: Tensor, generators: Sequence[torch.Generator]) -> Tensor:
-    """(B,) token ids, each row's drawn with its own generator: a row alone draws the same."""
-    race_BV = torch.empty_like(probabilities_BV)
+def exponential_race(
+    generators: Sequence[torch.Generator], vocab_size: int, device: torch.device
+) -> Tensor:
+    """(B, V) of Exp(1), each row drawn with its own generator: a row alone draws the same."""
+    race_BV = torch.empty(len(generators), vocab_size, device=device)
+    if len(generators) == 1:
+        return race_BV.exponential_(1.0, generator=generators[0])
     for race_V, generator in zip(race_BV, generators, strict=True):
         race_V.exponential_(1.0, generator=generator)
-    return (probabilities_BV / race_BV.clamp_min_(SMALLEST_TEMPERATURE)).argmax(-1)
+    return race_BV
+
+
+def winners(probabilities_BV: Tensor, race_BV: Tensor) -> Tensor:
+    """(B,) token ids drawn from `probabilities_BV`.
+
+    With q ~ Exp(1) each, argmax(p / q) picks token i with probability p_i. Unlike torch.multinomial
+    it neither waits for the device nor aborts it when weights have diverged to NaN. A draw of
+    exactly 0 would make 0 / 0 of a dropped token, hence the clamp.
+    """
+    return (probabilities_BV / race_BV.clamp(min=SMALLEST_TEMPERATURE)).argmax(-1)
+
+
+def tell(own_BV: Tensor, entropy_B: Tensor, tokens_B: Tensor, likeliest: int) -> Tensor:
+    """All that comes to the host of a draw, (B, 3 + 2K): token, its probability, entropy, ids and
+    probabilities of the K `likeliest`. As float32, in which ids are exact up to 2^24, far above any
+    vocabulary."""
+    best = own_BV.topk(likeliest)
+    mine_B1 = own_BV.gather(-1, tokens_B[:, None])
+    ids_B1 = tokens_B[:, None].float()
+    return torch.cat(
+        (ids_B1, mine_B1, entropy_B[:, None], best.indices.float(), best.values), dim=-1
+    )
 
 
 def new_generator(seed: int | None, device: torch.device) -> torch.Generator:

@@ -10,7 +10,10 @@ one position is read at a time:
   - a mixture of experts, as such sums over the few matrices that are chosen;
   - attention, as what it is for a single query.
 
-Knows nothing of compilers, files or sampling.
+Where nothing but a temperature shapes the distribution, the draw and what is told of it are part of
+the function too: a dozen small calls from Python would take as long as a fifth of a small network.
+
+Knows nothing of compilers or files.
 
 Legend of shape suffixes: B rows, T new positions (1), S keys, H heads of queries, G heads of keys
 and values, R query heads that share a key (H / G), D width of a head, I inputs, O outputs, C
@@ -30,6 +33,7 @@ from torch.func import functional_call
 from torch.nn import functional
 
 from engine.config.sections import ModelConfig
+from engine.generation.sampling import LIKELIEST, apply_temperature, tell, winners
 from engine.model import GPT, KVCache, Routing
 from engine.model.attend import Sight
 from engine.model.attention import CausalSelfAttention
@@ -127,12 +131,14 @@ class Step(nn.Module):
         self._network = (network,)  # no submodule: its parameters are none of ours
 
     def forward(
-        self, weights: Sequence[Tensor], inputs: Sequence[Tensor]
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        """Logits (B, V), their softmax (B, V) and its entropy in nats (B,), all in float32.
+        self, weights: Sequence[Tensor], inputs: Sequence[Tensor], draw: Sequence[Tensor]
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+        """Logits (B, V), their softmax (B, V) and its entropy in nats (B,), all in float32; the
+        tokens drawn (B, 1), and what `tell` tells of them.
 
         `weights` as `weights_of` gives them, `inputs` as `inputs_of` does: the keys and values
-        among them are extended in place.
+        among them are extended in place. `draw`: an exponential race (B, V), and the temperature
+        (1,), which is above 0.
         """
         (network,) = self._network
         remaining = iter(inputs)
@@ -142,7 +148,11 @@ class Step(nn.Module):
         logits_B1V = functional_call(network, named, (tokens_B1, cache))
         logits_BV = logits_B1V[:, 0].float()
         own_BV = logits_BV.softmax(-1)
-        return logits_BV, own_BV, torch.special.entr(own_BV).sum(-1)
+        entropy_B = torch.special.entr(own_BV).sum(-1)
+        race_BV, temperature = draw
+        drawn_B = winners(apply_temperature(logits_BV, temperature).softmax(-1), race_BV)
+        told_BX = tell(own_BV, entropy_B, drawn_B, min(LIKELIEST, logits_BV.shape[-1]))
+        return logits_BV, own_BV, entropy_B, drawn_B[:, None], told_BX
 
 
 class _TracedCache:

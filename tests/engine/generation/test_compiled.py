@@ -33,6 +33,8 @@ SHAPE = ModelConfig(n_layer=2, n_head=4, n_kv_head=2, n_embd=16, context_length=
 """More than one head of keys: a cache of one lies in a row whether or not it is full."""
 GREEDY = SamplingParams(temperature=0.0, max_tokens=20)
 DRAWN = SamplingParams(temperature=1.0, top_k=40, repetition_penalty=1.1, max_tokens=20, seed=5)
+PLAIN = SamplingParams(temperature=0.7, max_tokens=20, seed=5)
+"""Such as the step draws itself."""
 
 
 @pytest.fixture(autouse=True)
@@ -75,22 +77,21 @@ def ids(tokens: list[GeneratedToken]) -> list[int]:
 
 
 class Late:
-    """Steps that are ready after some tokens: a switch in the midst of a text."""
+    """Steps that are ready after some tokens: a switch in the midst of a text of two tokens."""
 
     def __init__(self, steps: Steps, eager: int) -> None:
-        self._steps, self._eager, self.used = steps, eager, 0
+        self._steps, self._begins, self.used = steps, 2 + eager, 0
         self.begin, self.give_up = steps.begin, steps.give_up
 
     def next(self, cache: KVCache) -> object | None:
         step = self._steps.next(cache)
-        self._eager -= 1
-        if self._eager >= 0:
+        if cache.n < self._begins:
             return None
         self.used += step is not None
         return step
 
 
-@pytest.mark.parametrize("params", [GREEDY, DRAWN], ids=["greedy", "drawn"])
+@pytest.mark.parametrize("params", [GREEDY, DRAWN, PLAIN], ids=["greedy", "filtered", "plain"])
 @pytest.mark.parametrize("eager", [0, 7])
 def test_the_tokens_are_the_same_before_and_after(
     kept: Path, params: SamplingParams, eager: int

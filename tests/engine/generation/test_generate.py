@@ -15,6 +15,7 @@ from engine.config.sections import ModelConfig
 from engine.errors import EngineError, InputError
 from engine.generation.generate import encode_prompt, generate, generate_batch
 from engine.generation.params import SamplingParams
+from engine.generation.sampling import penalize_repetition
 from engine.model import GPT
 from engine.tokenizers import Tokenizer, build
 from tests.engine.generation.toy import TableModel, says
@@ -184,6 +185,26 @@ def test_a_full_context_of_learned_positions_is_read_anew_from_its_newest_half()
     model = says(spell("abcdefghij"), context_length=4)
     assert text_of(run(model, "abc")) == "defghij"
     assert model.windows[:5] == [BYTES.encode(piece) for piece in ("abc", "d", "de", "f", "g")]
+
+
+def test_the_penalty_looks_at_the_newest_context_however_long_the_text() -> None:
+    """Also where the context is read anew."""
+    context, table_VV = 8, torch.rand(12, 12, generator=torch.Generator().manual_seed(2)) + 0.5
+    model = TableModel(table_VV, context_length=context)
+    prompts = [[3], [5]]
+    params = SamplingParams(temperature=0.0, repetition_penalty=1.6, max_tokens=30)
+    expected = {}
+    for row, prompt in enumerate(prompts):
+        ids = list(prompt)
+        for _ in range(params.max_tokens):
+            seen = torch.tensor(ids[-context:])
+            ids.append(int(penalize_repetition(table_VV[ids[-1]], seen, 1.6).argmax()))
+        expected[row] = ids[1:]
+    assert len(set(expected[0])) > context, "the penalty has something to do"
+    got: dict[int, list[int]] = {0: [], 1: []}
+    for row, token in generate_batch(model, BYTES, prompts, params, device=CPU):
+        got[row].append(token.token)
+    assert got == expected
 
 
 @pytest.mark.parametrize("seed", range(30))

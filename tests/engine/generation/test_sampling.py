@@ -10,13 +10,14 @@ from hypothesis import strategies as st
 from engine.generation.params import SamplingParams
 from engine.generation.sampling import (
     apply_temperature,
+    exponential_race,
     keep_min_p,
     keep_top_k,
     keep_top_p,
     new_generator,
     next_token_probabilities,
     penalize_repetition,
-    sample,
+    winners,
 )
 
 NOTHING = torch.tensor([], dtype=torch.long)
@@ -34,6 +35,11 @@ PARAMS = st.builds(
 
 def random_logits(seed: int, size: int = 500) -> torch.Tensor:
     return torch.randn(size, generator=torch.Generator().manual_seed(seed)) * 3
+
+
+def sample(probabilities: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+    race = exponential_race([generator], len(probabilities), torch.device("cpu"))
+    return winners(probabilities[None], race)[0]
 
 
 def processed(processors, previous: torch.Tensor, logits: torch.Tensor) -> torch.Tensor:

@@ -11,6 +11,7 @@ from engine.config.sections import ModelConfig
 from engine.generation.decoding import new_cache, read
 from engine.generation.params import SamplingParams
 from engine.generation.quantised import quantise_linear
+from engine.generation.sampling import LIKELIEST, next_token_probabilities, tell, winners
 from engine.generation.step import Form, Step, inputs_of, is_possible, weights_of
 from engine.model import GPT, KVCache
 from tests.engine.model.shapes import draw_config, randomised
@@ -18,6 +19,7 @@ from tests.engine.model.shapes import draw_config, randomised
 CPU = torch.device("cpu")
 VOCAB, PROMPT = 33, 5
 COUNTED = torch.arange(100)
+DRAWN = SamplingParams(temperature=0.7)
 
 
 @pytest.fixture(autouse=True)
@@ -62,12 +64,19 @@ def test_it_is_the_network_for_every_shape_and_form(seed: int, padding: list[int
         newest_B1 = torch.randint(VOCAB, (len(padding), 1))
         expected_BV = model.logits(read(model, plain, newest_B1, lambda: False))
         inputs = inputs_of(newest_B1, stepped, COUNTED, form, whole=whole)
-        logits_BV, own_BV, entropy_B = step(weights_of(model), inputs)
+        race_BV = torch.empty(len(padding), VOCAB).exponential_()
+        temperature = torch.tensor([DRAWN.temperature])
+        found = step(weights_of(model), inputs, [race_BV, temperature])
+        logits_BV, own_BV, entropy_B, drawn_B1, told_BX = found
         stepped.end(1)
         torch.testing.assert_close(logits_BV, expected_BV, atol=5e-5, rtol=1e-4)
         torch.testing.assert_close(own_BV, expected_BV.softmax(-1), atol=1e-5, rtol=1e-3)
         expected_B = torch.distributions.Categorical(logits=expected_BV).entropy()
         torch.testing.assert_close(entropy_B, expected_B, atol=1e-4, rtol=1e-3)
+        chances_BV = next_token_probabilities(logits_BV, newest_B1, DRAWN)
+        assert drawn_B1[:, 0].tolist() == winners(chances_BV, race_BV).tolist()
+        told = tell(own_BV, entropy_B, drawn_B1[:, 0], LIKELIEST)
+        torch.testing.assert_close(told_BX, told)
     for a, b in zip(plain.layers, stepped.layers, strict=True):
         torch.testing.assert_close(a.k, b.k, atol=1e-4, rtol=1e-4)  # either may go on with it
         torch.testing.assert_close(a.v, b.v, atol=1e-4, rtol=1e-4)
