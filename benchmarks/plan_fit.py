@@ -20,7 +20,8 @@ from typing import Any
 import numpy as np
 
 from benchmarks.report import RESULTS, machine_facts, write_result
-from benchmarks.trials import add_options, configuration, facts, measure_all, shape
+from benchmarks.trials import add_options, chosen, configuration, facts, measure, shape
+from engine import machine
 from engine.footprint import counted
 from engine.heap import HEAPS, Heap
 from engine.planner import memory_of
@@ -79,7 +80,12 @@ def fit(rows: list[dict[str, Any]]) -> dict[str, float]:
 
     Coordinate descent on least squares: a dozen unknowns need no more.
     """
-    prior = find_pace("cpu", rows[0]["compiled"], rows[0]["measured"]["precision"])
+    prior = find_pace(
+        "cpu",
+        rows[0]["compiled"],
+        rows[0]["measured"]["precision"],
+        has_bfloat16=machine.cpu_has_bfloat16(),
+    )
     start = np.array([getattr(prior, name) for name in NAMES])
     seconds = np.array([row["measured"]["step_seconds"] for row in rows])
     x = np.array([[row["amounts"][name] for name in NAMES] for row in rows]) / seconds[:, None]
@@ -139,6 +145,15 @@ def fit_heap(rows: list[dict[str, Any]]) -> Heap:
     return Heap(int(round(best[0], -6)), *(round(float(value), 2) for value in best[1:]))
 
 
+def measured_here() -> list[dict[str, Any]]:
+    """What was measured last on a machine of this kind; nothing if none was."""
+    for path in sorted(RESULTS.glob("????-??-??-plan-fit*.json"), reverse=True):
+        result = json.loads(path.read_text())
+        if result["machine"] == machine.cpu_name():
+            return result["rows"]
+    return []
+
+
 def reckoned(row: dict[str, Any]) -> dict[str, Any]:
     """A measured row with what the formulas of today say of it."""
     config, size = configuration(row, row["compiled"]), row["vocabulary"]
@@ -176,12 +191,14 @@ def main() -> None:
     options = parser.parse_args()
     rows: list[dict[str, Any]] = []
     if options.again or options.missing:
-        newest = sorted(RESULTS.glob("????-??-??-plan-fit.json"))[-1]
-        rows = json.loads(newest.read_text())["rows"]
+        rows = measured_here()
     if not options.again:
-        there = {row["name"] for row in rows}
-        rows += measure_all(options, [one for one in SHAPES if one["name"] not in there])
-        write_result("plan-fit", machine_facts() | {"rows": rows})
+        there = {(row["name"], row["compiled"]) for row in rows}
+        for about, compiled in chosen(options, SHAPES):
+            if (about["name"], compiled) not in there:
+                rows.append(measure(about, compiled))
+                # Each is kept at once: it is a long way to the last.
+                write_result("plan-fit", machine_facts() | {"rows": rows})
     kinds: dict[tuple[bool, bool], list[dict[str, Any]]] = {}
     for row in rows:
         sixteen_bits = row["measured"]["precision"] != "float32"
@@ -189,7 +206,8 @@ def main() -> None:
     for (compiled, sixteen_bits), group in kinds.items():
         paces = fit(group)
         numbers = ", ".join(f"{pace:.3g}" for pace in paces.values())
-        print(f'\n("cpu", {compiled}, {sixteen_bits}): Pace({numbers}),')
+        kind = '"cpu"' if machine.cpu_has_bfloat16() else "OLDER"
+        print(f"\n({kind}, {compiled}, {sixteen_bits}): Pace({numbers}),")
         print(f"({compiled}, {sixteen_bits}): {fit_heap(group)},")
         tell(group, paces)
 

@@ -26,8 +26,9 @@ MODERN = {
     "model.bias": False,
 }
 ATTEMPTS = 3
-SECONDS = 2.0
-"""The least that is timed of a configuration."""
+SECONDS, STEPS, FEW_STEPS = 2.0, 12, 5
+"""The least that is timed of a configuration; few steps where they are longer than half a second,
+and so less often disturbed."""
 
 
 def shape(size: str, context: int, batch: int, vocabulary: int, **fields: Any) -> dict[str, Any]:
@@ -106,7 +107,8 @@ def measure(about: dict[str, Any], compiled: bool) -> dict[str, Any]:
     """One configuration: prediction and measurement, ready for JSON."""
     said = predicted(about, compiled)
     config = configuration(about, compiled)
-    steps = WARM + min(60, max(12, round(SECONDS / said["step_seconds"])))
+    least = STEPS if said["step_seconds"] < 0.5 else FEW_STEPS
+    steps = WARM + min(60, max(least, round(SECONDS / said["step_seconds"])))
     with tempfile.NamedTemporaryFile("r") as told:
         python = (sys.executable, "-m", "benchmarks.trials", told.name)
         for _ in range(ATTEMPTS):

@@ -295,7 +295,7 @@ def _step(
         return _Step(None, 0.0, "")
     parts = step_seconds(
         work(config, vocab_size, device.precision, device.kind),
-        find_pace(device.kind, compiled, device.precision),
+        find_pace(device.kind, compiled, device.precision, has_bfloat16=device.has_bfloat16),
         device.peak_flops,
         device.bandwidth or BANDWIDTH,
     )

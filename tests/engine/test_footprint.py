@@ -121,7 +121,8 @@ def test_parts_add_up_and_follow_the_shape() -> None:
     assert memory.total == sum(size for _, size in memory.parts())
     assert memory.gradients == memory.weights == memory.optimizer // 2
     doubled = replace(config, train=replace(config.train, batch_size=12))
-    assert training_memory(doubled, VOCAB, "float32", "cpu").activations == 2 * memory.activations
+    twice = training_memory(doubled, VOCAB, "float32", "cpu").activations
+    assert twice == pytest.approx(2 * memory.activations, abs=1)  # shares, rounded to bytes
     assert training_memory(config, VOCAB, "float32", "cuda").host_saving == memory.host_saving
     assert "snapshot" not in dict(training_memory(config, VOCAB, "float32", "cuda").parts())
 

@@ -69,6 +69,16 @@ def test_a_compiled_step_is_never_slower_and_float32_never_faster() -> None:
     assert set(plain) == set(NAMES)
 
 
+def test_an_older_processor_is_planned_by_what_was_measured_on_one() -> None:
+    """One without bfloat16: what was not measured there, and other devices, take the newer's."""
+    newer = find_pace("cpu", False, "float32")
+    older = find_pace("cpu", False, "float32", has_bfloat16=False)
+    assert older.layers > newer.layers and older.bends > newer.bends
+    assert find_pace("mps", False, "float32", has_bfloat16=False) == newer
+    unmeasured = find_pace("cpu", True, "bfloat16", has_bfloat16=False)
+    assert unmeasured == find_pace("cpu", True, "bfloat16")
+
+
 NANOGPT = {
     "model.n_layer": 12,
     "model.n_head": 12,
