@@ -73,19 +73,20 @@ class Gate:
             return True
         synchronize(self.device)
         seconds, steps = time.perf_counter() - self._opened, self._step - self._opened_step
-        fixed = FIXED.get(self.device.type, 1024)
-        self._say(
-            {
-                "seconds": seconds,
-                "steps": steps,
-                "tokens": steps * self.tokens_per_step,
-                "step": self._step,
-                "matmul_flops": matmul_peak(self.device, "float32", BESIDE_SECONDS, (fixed,)),
-                "peak_flops": matmul_peak(self.device, self.precision, BESIDE_SECONDS),
-                "memory_bytes": self._process.memory_info().rss,
-                "peak_memory_bytes": self._peak(),
-            }
-        )
+        told = {
+            "seconds": seconds,
+            "steps": steps,
+            "tokens": steps * self.tokens_per_step,
+            "step": self._step,
+            "memory_bytes": self._process.memory_info().rss,
+            "peak_memory_bytes": self._peak(),
+        }
+        if self._window.get("matmuls", True):
+            fixed = FIXED.get(self.device.type, 1024)
+            peak = matmul_peak(self.device, self.precision, BESIDE_SECONDS)
+            told["matmul_flops"] = matmul_peak(self.device, "float32", BESIDE_SECONDS, (fixed,))
+            told["peak_flops"] = peak
+        self._say(told)
         return self._wait()
 
     def _wait(self) -> bool:

@@ -74,13 +74,15 @@ class Worker:
         self.close()
 
     def window(
-        self, seconds: float, steps: int = 1, limit: float = WINDOW_SECONDS
+        self, seconds: float, steps: int = 1, limit: float = WINDOW_SECONDS, *, matmuls: bool = True
     ) -> dict[str, Any]:
-        """Let it work for at least `seconds` and `steps`; what came of it. Raises SideFailed, also
-        when nothing has for `limit` seconds."""
+        """Let it work for at least `seconds` and `steps`; what came of it. `matmuls`: time products
+        of matrices beside, whose memory the process then keeps. Raises SideFailed, also when
+        nothing has come for `limit` seconds."""
         assert self._process.stdin is not None
+        asked = {"seconds": seconds, "steps": steps, "matmuls": matmuls}
         try:
-            self._process.stdin.write(json.dumps({"seconds": seconds, "steps": steps}) + "\n")
+            self._process.stdin.write(json.dumps(asked) + "\n")
             self._process.stdin.flush()
         except OSError:
             raise self._failed("is gone") from None

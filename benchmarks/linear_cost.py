@@ -34,7 +34,8 @@ def measure(steps: int, device: str, *, rounds: int = 5, seconds: float = 1.5) -
         late = stack.enter_context(Worker(LONG, command))
         piece = max(10, steps // PIECES)
         while not course or course[-1][0] < steps:
-            window = late.window(0.0, piece, limit=600.0)
+            # Its memory alone: no products beside, whose memory a process keeps.
+            window = late.window(0.0, piece, limit=600.0, matmuls=False)
             rate = window["tokens"] / window["seconds"]
             course.append([window["step"], rate, window["memory_bytes"]])
             print(f"    step {window['step']:,}: {rate:,.0f} tokens/s", flush=True)

@@ -192,7 +192,7 @@ def test_a_cost_that_grows_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPa
         def __exit__(self, *_: object) -> None:
             pass
 
-        def window(self, seconds: float, steps: int = 1, limit: float = 0.0) -> dict[str, Any]:
+        def window(self, seconds: float, steps: int = 1, **_: Any) -> dict[str, Any]:
             self.step += steps
             memory = 100 + self.step // 10
             return {"step": self.step, "tokens": 1, "seconds": 1, "memory_bytes": memory}
