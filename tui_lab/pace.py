@@ -11,7 +11,7 @@ from collections import deque
 
 WINDOW = 5.0  # seconds that figures are of
 LEAST = 1.0  # seconds before the first figure, and between two of them: a number must be readable
-SLOWEST = 8.0  # times the normal interval, at most
+SLOWEST = 16.0  # times the normal interval, at most: a screen that stands longer seems to be dead
 SPARE = 4.0  # times the budget, while training leaves a core free
 WATCHED = 3.0  # seconds behind a key in which somebody waits to see what it does
 
