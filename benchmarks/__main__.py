@@ -5,8 +5,8 @@
 Peers are those that are here: `transformers` from the environment, nanoGPT from a checkout that is
 named. Each part's figures are kept as soon as it ends, in benchmarks/results/<date>-<device>.json
 and on docs/performance.md; a part that fails leaves the others, and its own earlier figures, as
-they are. Run it on a quiet machine: it takes about 25 minutes (`--quick` under three, which shows
-that everything works, and is not kept).
+they are. Run it on a quiet machine: it takes an hour or two (`--quick` under three minutes, which
+shows that everything works, and is not kept).
 """
 
 from __future__ import annotations

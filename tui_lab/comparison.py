@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from engine.config.schema import default_values
 from engine.metrics import MetricsTail
 from engine.series import decimate, smooth
 from engine.toml import read_toml
@@ -108,13 +109,14 @@ def elapsed(times: np.ndarray) -> np.ndarray:
 def read_values(path: Path) -> dict[str, Any]:
     """A configuration file as flat `section.field` values; empty when it cannot be read.
 
-    Read as plain TOML, so that fields of another version are compared too.
+    Read as plain TOML, so that fields of another version are compared too. A field that is not in
+    it has its default.
     """
     try:
         sections = read_toml(path, follow=False)
     except (OSError, ValueError):
         return {}
-    flat: dict[str, Any] = {}
+    flat = default_values()
     for name, section in sections.items():
         if isinstance(section, Mapping):
             flat |= {f"{name}.{key}": value for key, value in section.items()}

@@ -246,6 +246,17 @@ def find_field(key: str) -> FieldSpec:
     raise ConfigError(f"unknown configuration key '{key}'", hint)
 
 
+def default_values() -> dict[str, Any]:
+    """Every field as `section.field` with its default, as a file would have it: what a run means
+    that was made before a field was there."""
+    values = Config().to_dict()
+    return {
+        f"{section}.{name}": list(value) if isinstance(value, tuple) else value
+        for section in SECTIONS
+        for name, value in values[section].items()
+    }
+
+
 def from_dict(values: Mapping[str, Any], source: str) -> Config:
     """The configuration that nested `values` describe. Raises ConfigError naming `source`."""
     flat: dict[str, Any] = {}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from engine.config.schema import default_values
 from engine.lab import Lab
 from tests.tui_lab import labs
 from tui_lab.comparison import Curve, differences, elapsed, read_values
@@ -17,6 +18,13 @@ def test_only_fields_that_differ_are_listed_also_unknown_ones() -> None:
         ("new.field", ["–", "1"]),
     ]
     assert differences([first, first]) == []
+
+
+def test_a_field_that_an_older_version_did_not_write_has_its_default(tmp_path) -> None:
+    path = tmp_path / "config.toml"
+    path.write_text("[model]\nn_layer = 3\n")
+    old, now = read_values(path), default_values()
+    assert differences([old, now]) == [("model.n_layer", ["3", str(now["model.n_layer"])])]
 
 
 def test_a_broken_configuration_compares_as_empty(tmp_path) -> None:

@@ -246,13 +246,20 @@ def differences(a: Path, b: Path) -> list[tuple[str, str, str]]:
 
     first, second = inspect(a), inspect(b)
     rows = _unlike(_summary(first), _summary(second))
-    configs = [dict(_flat(seen.meta.get("config"))) for seen in (first, second)]
-    rows += _unlike(*configs)
+    rows += _unlike(*(_settings(seen) for seen in (first, second)))
     tensors = [
         {tensor.name: f"{tensor.dtype} {_shape(tensor.shape)}" for tensor in seen.tensors}
         for seen in (first, second)
     ]
     return rows + _unlike(*tensors)
+
+
+def _settings(seen: Inspection) -> dict[str, Any]:
+    """The configuration, if there is one; a field that is not in it has its default."""
+    from engine.config.schema import default_values
+
+    values = dict(_flat(seen.meta.get("config")))
+    return default_values() | values if values else {}
 
 
 def _summary(seen: Inspection) -> dict[str, Any]:
