@@ -11,7 +11,7 @@ one position is read at a time:
   - attention, as what it is for a single query.
 
 Where nothing but a temperature shapes the distribution, the draw and what is told of it are part of
-the function too: a dozen small calls from Python would take as long as a fifth of a small network.
+the function too: a dozen small calls from Python took 8 % of a small network's token.
 
 Knows nothing of compilers or files.
 
