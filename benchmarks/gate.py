@@ -83,9 +83,8 @@ class Gate:
         }
         if self._window.get("matmuls", True):
             fixed = FIXED.get(self.device.type, 1024)
-            peak = matmul_peak(self.device, self.precision, BESIDE_SECONDS)
             told["matmul_flops"] = matmul_peak(self.device, "float32", BESIDE_SECONDS, (fixed,))
-            told["peak_flops"] = peak
+            told["peak_flops"] = matmul_peak(self.device, self.precision, BESIDE_SECONDS)
         self._say(told)
         return self._wait()
 

@@ -147,7 +147,7 @@ def fit_heap(rows: list[dict[str, Any]]) -> Heap:
 
 def measured_here() -> list[dict[str, Any]]:
     """What was measured last on a machine of this kind; nothing if none was."""
-    for path in sorted(RESULTS.glob("????-??-??-plan-fit*.json"), reverse=True):
+    for path in sorted(RESULTS.glob("????-??-??-plan-fit.json"), reverse=True):
         result = json.loads(path.read_text())
         if result["machine"] == machine.cpu_name():
             return result["rows"]

@@ -33,7 +33,8 @@ HEAPS = {
     (True, True): Heap(490_000_000, 0.67, 1.0, 0.0, 0.81, 0.88, 1.13),
     (True, False): Heap(488_000_000, 0.90, 0.85, 0.0, 0.88, 0.79, 1.71),
 }
-"""By (compiled, products in 16 bits)."""
+"""By (compiled, products in 16 bits). The runtime of eager float32 lies between those of two kinds
+of processor, 371 and 343 MB."""
 
 
 @dataclass(frozen=True)

@@ -90,21 +90,20 @@ PACES: dict[tuple[str, bool, bool], Pace] = {
     ("cpu", False, False): Pace(1.16, 1.65, 2, 8, 1.24, 0, 1.96, 10.3, 0, 0.314, 1120, 563, 563),
     ("cpu", True, True): Pace(0.962, 4.02, 0, 0, 0.809, 3.52, 2.72, 1.09, 11.6, 1.86, 818, 97.6, 0),
     ("cpu", True, False): Pace(0.838, 7.25, 2, 3, 0.423, 0, 1.55, 5.05, 0, 1.94, 900, 1150, 1150),
-    (OLDER, False, False): Pace(1.3, 4.87, 2, 8, 0.879, 0, 4.09, 0.568, 0, 0.513, 1490, 710, 1060),
-    (OLDER, True, False): Pace(1.3, 4.87, 2, 8, 0.879, 0, 4.09, 0.568, 0, 0.513, 1490, 710, 1060),
     ("cuda", False, True): Pace(1.95, 0.3, 3.0, 8.0, 1.8, 4.0, 0, 3.8, 1.0, 1.2, 600, 500, 500),
     ("cuda", True, True): Pace(1.95, 0.3, 3.0, 4.0, 1.8, 1.5, 0, 2.7, 1.0, 1.2, 100, 300, 300),
-}
+} | dict.fromkeys(
+    ((OLDER, False, False), (OLDER, True, False)),
+    Pace(1.3, 4.87, 2, 8, 0.879, 0, 4.09, 0.568, 0, 0.513, 1490, 710, 1060),
+)
 """By kind of device, whether the step is compiled, and whether products have 16 bits.
 
 Fitted on two cores of an AMD EPYC with AVX512-BF16 (`benchmarks/results/*-plan-fit.json`: 25
 networks in bfloat16, 6 in float32; median error 1 to 6 %, largest 4 to 30 %). An older processor,
 without it, reaches less of its own rates: 24 networks on two cores of an AMD EPYC with AVX2 (median
 error 4 %, largest 15 %), of which 7 were compiled too, and took 0.89 to 1.17 of the time; what was
-not measured on it is taken from the newer one.
-Those of GPUs were
-set by hand so that published rates come out: nanoGPT's 124M, torchtitan's 8B; trust them to a
-third, or calibrate.
+not measured on it is taken from the newer one. Those of GPUs were set by hand so that published
+rates come out: nanoGPT's 124M, torchtitan's 8B; trust them to a third, or calibrate.
 """
 EVALUATION = 0.35
 """Time of scoring a token over that of training on it: forward alone."""

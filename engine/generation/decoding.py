@@ -22,7 +22,7 @@ import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import torch
 from torch import Tensor
@@ -42,8 +42,10 @@ from engine.generation.sampling import (
 from engine.model.cache import KVCache
 
 if TYPE_CHECKING:
-    from engine.generation.compiled import Steps
+    from engine.generation.compiled import CompiledStep, Steps
     from engine.model import GPT
+
+Found = TypeVar("Found")
 
 PREFILL = 512
 """Tokens of a prompt that are read at once: enough to keep a device busy, few enough to be asked
@@ -136,14 +138,11 @@ class Decoding:
             return None
         if self._steps is None or self._unread.shape[1] > 1 or not self.cache.n or self._full():
             return None
-        step = self._steps.next(self.cache)
-        if step is None:
-            return None
-        try:
-            return step.draw(self._unread, self.cache, race_BV, self._temperature)
-        except RuntimeError as error:  # the cache has not counted the token: it is read below
-            self._steps.give_up(error)
-            return None
+        return _by_step(
+            self._steps,
+            self.cache,
+            lambda step: step.draw(self._unread, self.cache, race_BV, self._temperature),
+        )
 
     def _draw(self, race_BV: Tensor) -> tuple[Tensor, Tensor]:
         logits_BV, own_BV, entropy_B = self._scores()
@@ -272,15 +271,25 @@ def scores(
     """After `unread_BT`, which is read: logits (B, V), their softmax (B, V) and its entropy in nats
     (B,), in float32. By a compiled step where `steps` has one. Raises Stopped."""
     if steps is not None and unread_BT.shape[1] == 1 and cache.n:
-        step = steps.next(cache)
-        if step is not None:
-            try:
-                return step(unread_BT, cache)
-            except RuntimeError as error:  # the cache has not counted the token: it is read below
-                steps.give_up(error)
+        found = _by_step(steps, cache, lambda step: step(unread_BT, cache))
+        if found is not None:
+            return found
     logits_BV = model.logits(read(model, cache, unread_BT, should_stop)).float()
     own_BV = logits_BV.softmax(-1)
     return logits_BV, own_BV, torch.special.entr(own_BV).sum(-1)
+
+
+def _by_step(steps: Steps, cache: KVCache, call: Callable[[CompiledStep], Found]) -> Found | None:
+    """`call` with the compiled step for `cache`; None if there is none, or it fails: the cache has
+    not counted the token then, which is to be read eagerly."""
+    step = steps.next(cache)
+    if step is None:
+        return None
+    try:
+        return call(step)
+    except RuntimeError as error:
+        steps.give_up(error)
+        return None
 
 
 def row_seed(seed: int | None, row: int) -> int | None:

@@ -192,7 +192,8 @@ def test_a_cost_that_grows_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPa
         def __exit__(self, *_: object) -> None:
             pass
 
-        def window(self, seconds: float, steps: int = 1, **_: Any) -> dict[str, Any]:
+        def window(self, seconds: float, steps: int, limit: float, matmuls: bool) -> dict[str, Any]:
+            assert not matmuls, "their memory would count as the run's"
             self.step += steps
             memory = 100 + self.step // 10
             return {"step": self.step, "tokens": 1, "seconds": 1, "memory_bytes": memory}
