@@ -9,6 +9,7 @@ are told.
 from __future__ import annotations
 
 import json
+import os
 import queue
 import statistics
 import subprocess
@@ -25,6 +26,7 @@ from typing import Any
 import psutil
 
 from benchmarks import quiet
+from engine import machine
 
 ROOT = Path(__file__).resolve().parent.parent
 START_SECONDS = 240.0
@@ -41,12 +43,16 @@ class SideFailed(RuntimeError):
 class Worker:
     """A side's process, which waits at its gate. `with Worker(name, command) as worker:`."""
 
-    def __init__(self, name: str, command: Sequence[str]) -> None:
+    def __init__(
+        self, name: str, command: Sequence[str], environment: Mapping[str, str] | None = None
+    ) -> None:
+        """`environment`: variables beside this process's own."""
         self.name = name
         self._errors = tempfile.TemporaryFile()  # noqa: SIM115
         self._process = subprocess.Popen(
             command,
             cwd=ROOT,
+            env={**os.environ, **(environment or {})},
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self._errors,
@@ -197,6 +203,11 @@ def interleave(
 def spread(values: Sequence[float]) -> dict[str, float]:
     """Median, lowest and highest."""
     return {"median": statistics.median(values), "low": min(values), "high": max(values)}
+
+
+def our_side(name: str, *arguments: str) -> Worker:
+    """Our side (`benchmarks.peers.ours`) in the environment that the program makes for itself."""
+    return Worker(name, python("benchmarks.peers.ours", *arguments), machine.short_waits())
 
 
 def python(module: str, *arguments: str) -> list[str]:

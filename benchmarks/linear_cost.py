@@ -13,7 +13,7 @@ import argparse
 from contextlib import ExitStack
 from typing import Any
 
-from benchmarks.interleave import Worker, interleave, python, spread
+from benchmarks.interleave import interleave, our_side, spread
 from benchmarks.ratios import Ratio, of_rounds
 
 SHAPE = "tiny"
@@ -28,10 +28,10 @@ LONG, FRESH = "late", "early"
 def measure(steps: int, device: str, *, rounds: int = 5, seconds: float = 1.5) -> dict[str, Any]:
     """The long run's course, and late against early. Steps of the fresh run pass too while it is
     timed, a small part of `steps`."""
-    command = python("benchmarks.peers.ours", "--shape", SHAPE, "--device", device, *ONE_THREAD)
+    given = ("--shape", SHAPE, "--device", device, *ONE_THREAD)
     course: list[list[float]] = []
     with ExitStack() as stack:
-        late = stack.enter_context(Worker(LONG, command))
+        late = stack.enter_context(our_side(LONG, *given))
         piece = max(10, steps // PIECES)
         while not course or course[-1][0] < steps:
             # Its memory alone: no products beside, whose memory a process keeps.
@@ -39,7 +39,7 @@ def measure(steps: int, device: str, *, rounds: int = 5, seconds: float = 1.5) -
             rate = window["tokens"] / window["seconds"]
             course.append([window["step"], rate, window["memory_bytes"]])
             print(f"    step {window['step']:,}: {rate:,.0f} tokens/s", flush=True)
-        early = stack.enter_context(Worker(FRESH, command))
+        early = stack.enter_context(our_side(FRESH, *given))
         found = interleave({LONG: late, FRESH: early}, rounds=rounds, seconds=seconds)
         begun = found.windows[-1][FRESH]["step"]
     grown = course[-1][2] / course[0][2]

@@ -13,7 +13,7 @@ import subprocess
 import sys
 from typing import Any
 
-from benchmarks.interleave import ROOT, Worker, interleave, python, spread
+from benchmarks.interleave import ROOT, interleave, our_side, spread
 from benchmarks.ratios import Ratio
 from engine.config import load_preset
 from engine.lab import Lab
@@ -47,8 +47,7 @@ def measure(
 
 
 def _measure(preset: str, device: str, rounds: int, seconds: float) -> dict[str, Any]:
-    command = python("benchmarks.peers.ours", "--preset", preset, "--device", device)
-    with Worker(preset, command) as worker:
+    with our_side(preset, "--preset", preset, "--device", device) as worker:
         course = interleave({preset: worker}, rounds=rounds, seconds=seconds)
         facts = worker.facts
     rates = course.rates(preset)

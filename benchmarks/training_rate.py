@@ -18,7 +18,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from benchmarks.interleave import Rounds, SideFailed, Worker, interleave, python, spread
+from benchmarks.interleave import Rounds, SideFailed, Worker, interleave, our_side, python, spread
 from benchmarks.ratios import Ratio, of_rounds
 from engine import machine
 from engine.bench.shapes import SHAPES
@@ -106,10 +106,10 @@ def _measure_shape(
     failed: dict[str, str] = {}
     peers = _commands(contest, name, nanogpt, device)
     with ExitStack() as stack:
-        ours = {OURS: stack.enter_context(Worker(OURS, python("benchmarks.peers.ours", *own)))}
+        ours = {OURS: stack.enter_context(our_side(OURS, *own))}
         if contest.float32:
-            command = python("benchmarks.peers.ours", *own, "--set", "train.precision=float32")
-            ours[FLOAT32] = stack.enter_context(Worker(FLOAT32, command))
+            side = our_side(FLOAT32, *own, "--set", "train.precision=float32")
+            ours[FLOAT32] = stack.enter_context(side)
         if not peers:
             found["nobody"] = interleave(ours, rounds=contest.rounds, seconds=contest.seconds)
         for peer, (command, precision) in peers.items():

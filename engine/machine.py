@@ -42,6 +42,25 @@ def cores() -> int:
     return os.cpu_count() or 1
 
 
+FEW_CORES = 2
+"""Up to which threads that wait are told to sleep: no more were measured."""
+SPINS = 4000
+"""Times that a waiting thread looks before it sleeps."""
+
+
+def short_waits() -> dict[str, str]:
+    """Variables of the environment that torch must find when it loads, where the cores are few.
+
+    At the end of every operation a thread waits for the others, and GNU's OpenMP lets it look
+    300 000 times before it sleeps: on a core that the screen or a second run could have. Measured
+    on two cores: two runs at once make 1.7 times the steps, a key is answered in four fifths of the
+    time; a run alone is as fast, generation by steps that are not compiled 4 % slower. Empty where
+    a person has said how threads wait.
+    """
+    said = {"GOMP_SPINCOUNT", "OMP_WAIT_POLICY"} & os.environ.keys()
+    return {} if said or cores() > FEW_CORES else {"GOMP_SPINCOUNT": str(SPINS)}
+
+
 @functools.cache
 def _cpuinfo() -> dict[str, str]:
     """The first processor's lines of /proc/cpuinfo; empty where there is none."""

@@ -6,6 +6,7 @@ import os
 import sys
 from typing import Any
 
+from engine import machine
 from engine.errors import EngineError
 from engine.text import visible
 from tui_lab import stderr
@@ -14,6 +15,7 @@ from tui_lab import stderr
 def main() -> None:
     """Run the command line. Engine errors become one clear line (and a hint) on stderr."""
     stderr.install()
+    os.environ.update(machine.short_waits())
     # `--debug` is taken wherever it stands: nobody should have to know that it is a global option.
     debug = ["--debug"] if "--debug" in sys.argv else []
     try:

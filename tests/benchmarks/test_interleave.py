@@ -14,7 +14,7 @@ import pytest
 import torch
 
 from benchmarks import interleave, linear_cost, quiet
-from benchmarks.interleave import Rounds, SideFailed, Worker, python
+from benchmarks.interleave import Rounds, SideFailed, Worker, our_side
 from benchmarks.peers import nanogpt, nanogpt_recipe
 from engine.bench.shapes import SHAPES
 
@@ -111,11 +111,8 @@ def test_a_watched_process_is_not_somebody_else() -> None:
 def test_our_side_trains_in_windows_and_ends_with_its_gate() -> None:
     """The real thing: a run through the engine, held between windows, and gone afterwards."""
     shape = SHAPES["tiny"]
-    command = python(
-        "benchmarks.peers.ours", "--shape", "tiny", "--device", "cpu", "--set", "train.compile=off",
-        "--set", "train.threads=1",
-    )  # fmt: skip
-    with Worker("ours", command) as worker:
+    given = ("--shape", "tiny", "--device", "cpu", "--set", "train.compile=off")
+    with our_side("ours", *given, "--set", "train.threads=1") as worker:
         assert worker.facts["flops_per_token"] > 0 and worker.facts["threads"] == 1
         first = worker.window(0.0, 5)
         held = worker.process.cpu_times().user
@@ -183,7 +180,7 @@ def test_a_cost_that_grows_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     class Fake:
         facts: dict[str, Any] = {}
 
-        def __init__(self, name: str, command: list[str]) -> None:
+        def __init__(self, name: str, *_: str) -> None:
             self.step, self.slow = 0, name == linear_cost.LONG
 
         def __enter__(self) -> Fake:
@@ -205,7 +202,7 @@ def test_a_cost_that_grows_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPa
         }
         return Rounds([window] * 3, [0.0] * 3)
 
-    monkeypatch.setattr(linear_cost, "Worker", Fake)
+    monkeypatch.setattr(linear_cost, "our_side", Fake)
     monkeypatch.setattr(linear_cost, "interleave", rounds)
     found = linear_cost.measure(1000, "cpu")
     rate, memory = found["ratios"]

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -111,3 +114,29 @@ def test_a_resumed_run_computes_with_the_threads_it_had(
     finally:
         torch.set_num_threads(before)
     assert [event.threads for event in seen if isinstance(event, RunStarted)] == [1, 1, 2]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="GNU's OpenMP")
+@pytest.mark.parametrize(
+    ("said", "spins"), [({}, "4000"), ({"OMP_WAIT_POLICY": "active"}, "30000000000")]
+)
+def test_threads_that_wait_leave_a_few_cores_to_others(said: dict[str, str], spins: str) -> None:
+    """As OpenMP itself tells it, when the command loads torch."""
+    command = [
+        *(sys.executable, "-c"),
+        "import os\n"
+        "os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:2])\n"
+        "from tui_lab.__main__ import main\n"
+        "main()",
+        "doctor",
+    ]
+    silent = {
+        name: value for name, value in os.environ.items() if not name.startswith(("OMP_", "GOMP_"))
+    }
+    environment = {**silent, **said, "OMP_DISPLAY_ENV": "verbose"}
+    result = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=120)
+    assert f"GOMP_SPINCOUNT = '{spins}'" in result.stderr
+
+
+def test_many_cores_wait_as_openmp_does(sixteen: None) -> None:
+    assert machine.short_waits() == {}
