@@ -11,6 +11,7 @@ from textual.app import ComposeResult
 from textual.events import ScreenResume
 from textual.geometry import Region, Size
 from textual.screen import ModalScreen, Screen
+from textual.widget import Widget
 
 from engine import collector
 from tui_lab.compositor import sparse, want_everything
@@ -94,6 +95,10 @@ class Modal(LaidOutOnce[Answer], ModalScreen[Answer]):
         if self._size and size != self._size:
             want_everything(self)
         super()._screen_resized(size)
+
+    def _reset_focus(self, widget: Widget, avoiding: list[Widget] | None = None) -> None:
+        if self not in (avoiding or ()):  # else it goes as a whole: nobody sees what it would style
+            super()._reset_focus(widget, avoiding)
 
     def refresh(self, *regions: Region, **what: bool) -> Self:
         """As Textual's, but to lay it out paints what is then at another place, and no more."""

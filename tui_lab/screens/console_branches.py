@@ -17,6 +17,7 @@ from engine.text import visible
 from tui_lab.generations import Generation, branch
 from tui_lab.screens.base import Modal
 from tui_lab.widgets.alternatives import Alternatives, spelled
+from tui_lab.widgets.text_field import ChoiceList
 
 if TYPE_CHECKING:
     from tui_lab.screens.console import ConsoleScreen
@@ -53,11 +54,10 @@ class TreeDialog(Modal[Generation | None]):
     def compose(self) -> ComposeResult:
         with Vertical(id="sources"):
             yield Static("Go to a text", id="sources-title", markup=False)
-            yield OptionList(
+            yield ChoiceList(
                 *(Option(_row(depth, generation)) for depth, generation in self._rows),
                 id="sources-list",
                 markup=False,
-                compact=True,
             )
             yield Static("enter go · esc leave", id="sources-note", markup=False)
 

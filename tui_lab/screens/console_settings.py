@@ -48,7 +48,7 @@ class ConsoleSettings(Vertical):
         yield SeedField("seed", HIGHEST_SEED, id="seed")
         with Horizontal(id="stop-row"):
             yield Static("  stop at", id="stop-label", markup=False)
-            yield TextField(placeholder="text|text, \\n", id="stop", compact=True)
+            yield TextField(placeholder="text|text, \\n", id="stop")
 
     @property
     def params(self) -> SamplingParams:

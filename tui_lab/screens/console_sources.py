@@ -23,7 +23,7 @@ from engine.lab import Lab
 from engine.text import visible
 from tui_lab.format import ago, number, thousands
 from tui_lab.screens.base import Modal
-from tui_lab.widgets.text_field import TextField
+from tui_lab.widgets.text_field import ChoiceList, TextField
 
 
 @dataclass(frozen=True)
@@ -114,8 +114,8 @@ class SourceDialog(Modal[Source | None]):
     def compose(self) -> ComposeResult:
         with Vertical(id="sources"):
             yield Static(self._title, id="sources-title", markup=False)
-            yield TextField(placeholder="type to filter", id="sources-filter", compact=True)
-            yield OptionList(id="sources-list", markup=False, compact=True)
+            yield TextField(placeholder="type to filter", id="sources-filter")
+            yield ChoiceList(id="sources-list", markup=False)
             yield Static("looking …", id="sources-note", markup=False)
 
     def on_mount(self) -> None:

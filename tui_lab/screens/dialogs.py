@@ -79,7 +79,6 @@ class Dialog(Modal[Any]):
                         Content(f"{choice.label} ({choice.key})"),
                         id=f"choice-{index}",
                         variant=choice.variant,  # type: ignore[arg-type]
-                        compact=True,
                     )
 
     def compose_extra(self) -> ComposeResult:
@@ -131,7 +130,7 @@ class TextDialog(Dialog):
         self.check = check
 
     def compose_extra(self) -> ComposeResult:
-        yield TextField(self.value, id="answer", compact=True)
+        yield TextField(self.value, id="answer")
         yield Static("", id="refusal", markup=False)
 
     def focus_first(self) -> None:

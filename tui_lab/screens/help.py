@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterator, Sequence
 from textwrap import wrap
 from typing import TYPE_CHECKING
@@ -68,15 +69,22 @@ class KeyTables(LineView):
     def _lay_out(self, width: int) -> list[list[Piece]]:
         rows: list[list[Piece]] = [[("Keys", "bright"), ("   esc closes", "muted")]]
         rows += [[(line, "muted")] for line in wrap(self._note, width)]
-        for name in self._order:
-            if keys := list(keys_of(name)):
-                rows += [[], [(SCREENS.get(name, "Everywhere"), "bright")]]
-                rows += self._table(keys, width)
-        return rows
+        return rows + [row for name in self._order for row in _table(name, width)]
 
-    def _table(self, keys: list[Key], width: int) -> Iterator[list[Piece]]:
-        indent = max(len(key.written) for key in keys) + 2
-        for key in keys:
-            first, *rest = wrap(key.help, max(width - indent, 10)) or [""]
-            yield [(f"{key.written:<{indent}}", "key"), (first, "")]
-            yield from ([(" " * indent + line, "")] for line in rest)
+
+@functools.lru_cache(maxsize=4 * len(SCREENS))
+def _table(name: str, width: int) -> list[list[Piece]]:
+    """The keys of a screen under its name; nothing if it has none. Wrapped once for a width: that
+    takes longer than to draw them."""
+    keys = list(keys_of(name))
+    if not keys:
+        return []
+    return [[], [(SCREENS.get(name, "Everywhere"), "bright")], *_lines(keys, width)]
+
+
+def _lines(keys: list[Key], width: int) -> Iterator[list[Piece]]:
+    indent = max(len(key.written) for key in keys) + 2
+    for key in keys:
+        first, *rest = wrap(key.help, max(width - indent, 10)) or [""]
+        yield [(f"{key.written:<{indent}}", "key"), (first, "")]
+        yield from ([(" " * indent + line, "")] for line in rest)

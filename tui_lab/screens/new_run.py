@@ -50,7 +50,7 @@ class FieldRow(Horizontal):
         if self.options:
             yield Cycle(self.options, self._text, unicode=self._unicode, id=id)
         else:
-            yield TextField(self._text, compact=True, id=id, select_on_focus=False)
+            yield TextField(self._text, id=id, select_on_focus=False)
         yield Static(self.spec.unit, classes="note", markup=False)
 
     def say(self, error: EngineError | None, idle: str) -> None:
@@ -104,7 +104,7 @@ class NewRunScreen(LabScreen):
                     yield Static("", classes="note", id="preset-title", markup=False)
                 with Horizontal(classes="field"):
                     yield Static("run name", classes="label")
-                    yield TextField(placeholder="by itself", compact=True, id="name")
+                    yield TextField(placeholder="by itself", id="name")
                     yield Static("", classes="note", id="name-note", markup=False)
                 yield VerticalScroll(*self._rows(), id="fields", can_focus=False)
                 yield Static("", id="help", markup=False)

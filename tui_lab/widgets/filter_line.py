@@ -55,7 +55,7 @@ class FilterLine(Horizontal):
     def compose(self) -> ComposeResult:
         yield Static(self._heading, id="heading")
         yield Static("filter ", id="slash")
-        yield FilterField(id="field", compact=True, placeholder="words, all of them")
+        yield FilterField(id="field", placeholder="words, all of them")
 
     def head(self, heading: Content) -> None:
         """Replace the heading; the same one paints nothing."""
