@@ -14,7 +14,9 @@ import pytest
 import torch
 from typer.testing import CliRunner, Result
 
+from engine.checkpoints.layout import META
 from engine.checkpoints.proof import render_manifest
+from engine.config import Config
 from engine.errors import CheckpointError, InputError
 from engine.lab import SHIPPED_RUN, Lab
 from engine.status import Status, own_status, write_status
@@ -247,6 +249,19 @@ def test_differences(lab: Lab, path: Path) -> None:
     assert "weights (hash)\txxh3_128 " in rows
     same = call(lab, "checkpoints", "diff", "first@100", "second@100").stdout
     assert same.strip() == "no difference"
+
+
+def test_a_field_that_was_not_written_yet_has_its_default(lab: Lab, path: Path) -> None:
+    """As an older version left its checkpoints."""
+    meta = path / "step_000100" / META
+    written = json.loads(meta.read_text())
+    del written["config"]["train"]["nan_patience"]
+    del written["config"]["train"]["max_steps"]  # not its default in the other
+    meta.write_text(json.dumps(written))
+    checkpoint(run(lab, "second"), 100, 3.0)
+    rows = call(lab, "checkpoints", "diff", "first@100", "second@100").stdout
+    assert "nan_patience" not in rows
+    assert f"train.max_steps\t{Config().train.max_steps}\t100" in rows
 
 
 def test_help_names_the_commands(lab: Lab) -> None:
