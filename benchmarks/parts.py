@@ -17,10 +17,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from benchmarks import linear_cost, loss_parity, preset_rates, time_to_quality, training_rate
+from benchmarks import (
+    linear_cost,
+    loss_parity,
+    preset_rates,
+    time_to_quality,
+    training_rate,
+    two_runs,
+)
 from benchmarks.interleave import ROOT, python
 from benchmarks.ratios import Ratio
 from benchmarks.report import RESULTS_VARIABLE
+from engine.machine import short_waits
 
 
 @dataclass(frozen=True)
@@ -81,6 +89,16 @@ def linear(options: Options) -> dict[str, Any]:
         steps = linear_cost.QUICK_STEPS
         return linear_cost.measure(steps, options.device, rounds=2, seconds=0.3)
     return linear_cost.measure(linear_cost.STEPS, options.device)
+
+
+def together(options: Options) -> dict[str, Any]:
+    if options.device != "cpu":
+        raise NotHere("it is a matter of the processor")
+    if not short_waits():
+        raise NotHere("on more than two cores threads wait as OpenMP lets them")
+    if options.quick:
+        return two_runs.measure(rounds=1, seconds=1.0)
+    return two_runs.measure()
 
 
 @dataclass(frozen=True)
@@ -191,6 +209,7 @@ PARTS: dict[str, Part] = {
         "plan_accuracy", "plan-accuracy", ("--mode", "eager"), ("--only", "160"), read=of_plans
     ),
     "linear": linear,
+    "together": together,
     "loss": loss,
 }
 """In the order in which they run: what the others are compared with first."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 from typing import Any
@@ -13,9 +14,10 @@ import psutil
 import pytest
 import torch
 
-from benchmarks import interleave, linear_cost, quiet
+from benchmarks import interleave, linear_cost, quiet, two_runs
 from benchmarks.interleave import Rounds, SideFailed, Worker, our_side
 from benchmarks.peers import nanogpt, nanogpt_recipe
+from engine import machine
 from engine.bench.shapes import SHAPES
 
 # A side that does so many tokens a second, and writes when it worked to a file.
@@ -209,3 +211,39 @@ def test_a_cost_that_grows_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     assert (rate["value"], rate["met"]) == (0.95, False)
     assert memory["value"] > 1.5 and memory["met"] is False
     assert found["course"][-1][0] >= 1000
+
+
+def test_two_runs_at_once_and_what_one_loses(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Sides that know their environment: short waits are slower alone, and better in company."""
+    at_once: list[str] = []
+    both = threading.Barrier(2, timeout=10)
+
+    class Fake:
+        def __init__(self, name: str, _: list[str], environment: dict[str, str]) -> None:
+            self.name, self.short = name, bool(environment)
+            self.process = psutil.Process()
+            self.windows = 0
+
+        def __enter__(self) -> Fake:
+            return self
+
+        def __exit__(self, *_: object) -> None:
+            pass
+
+        def window(self, seconds: float, *, matmuls: bool) -> dict[str, float]:
+            self.windows += 1
+            alone = self.name.endswith("1") and self.windows % 2 == 1
+            if not alone:
+                both.wait()  # or it never ends: the second runs at the same time
+                at_once.append(self.name)
+            rate = (90 if self.short else 100) if alone else (45 if self.short else 10)
+            return {"tokens": rate * seconds, "seconds": seconds}
+
+    monkeypatch.setattr(two_runs, "Worker", Fake)
+    monkeypatch.setattr(machine, "cores", lambda: 2)
+    monkeypatch.delenv("GOMP_SPINCOUNT", raising=False)
+    monkeypatch.delenv("OMP_WAIT_POLICY", raising=False)
+    short, usual, alone = two_runs.measure(rounds=2, seconds=0.01)["ratios"]
+    assert (short["value"], usual["value"]) == (1.0, 0.2)
+    assert alone["value"] == 0.9 and alone["met"] is False
+    assert len(at_once) == 8
