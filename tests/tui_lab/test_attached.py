@@ -44,7 +44,11 @@ class Training:
             env=environment(),
             stdout=subprocess.DEVNULL,
         )
-        wait_for(lambda: read_status(self.path).step > 0)
+        try:
+            wait_for(lambda: read_status(self.path).step > 0, 2 * SLOW)
+        except BaseException:
+            self.close()  # else it would train on, and slow whatever comes after
+            raise
 
     def commands(self) -> list[tuple[str, str]]:
         """What the run has recorded, and of whom."""
@@ -56,8 +60,8 @@ class Training:
         self.process.wait()
 
 
-def wait_for(condition: Callable[[], object]) -> None:
-    end = time.monotonic() + SLOW
+def wait_for(condition: Callable[[], object], seconds: float = SLOW) -> None:
+    end = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < end, "what was waited for did not come"
         time.sleep(0.02)

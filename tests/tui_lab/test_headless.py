@@ -74,7 +74,7 @@ def test_a_closed_terminal_ends_nothing(small_lab: Lab, told: bool) -> None:
         assert (status.state, status.reason) == ("stopped", "SIGTERM")
         log = (small_lab.checkpoints / "r" / "log.txt").read_text()
         # A final one, or the rolling one where the signal came in its step.
-        assert re.search(r"step ([\d,]+)  saved \(.*\n.*step \1  SIGTERM after", log), log
+        assert re.search(r"step ([\d,]+)  saved \((.*\n)+?.*step \1  SIGTERM after", log), log
     finally:
         terminal.close()
 
