@@ -53,7 +53,7 @@ def short_waits() -> dict[str, str]:
 
     At the end of every operation a thread waits for the others, and GNU's OpenMP lets it look
     300 000 times before it sleeps: on a core that the screen or a second run could have. Measured
-    on two cores: two runs at once make 1.7 times the steps, a key is answered in four fifths of the
+    on two cores: two runs at once make 1.5 times the steps, a key is answered in four fifths of the
     time; a run alone is as fast, generation by steps that are not compiled 4 % slower. Empty where
     a person has said how threads wait.
     """
