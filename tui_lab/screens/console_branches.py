@@ -17,7 +17,7 @@ from engine.text import visible
 from tui_lab.generations import Generation, branch
 from tui_lab.screens.base import Modal
 from tui_lab.widgets.alternatives import Alternatives, spelled
-from tui_lab.widgets.text_field import ChoiceList
+from tui_lab.widgets.choice_list import ChoiceList
 
 if TYPE_CHECKING:
     from tui_lab.screens.console import ConsoleScreen

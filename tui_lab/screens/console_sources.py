@@ -23,7 +23,8 @@ from engine.lab import Lab
 from engine.text import visible
 from tui_lab.format import ago, number, thousands
 from tui_lab.screens.base import Modal
-from tui_lab.widgets.text_field import ChoiceList, TextField
+from tui_lab.widgets.choice_list import ChoiceList
+from tui_lab.widgets.text_field import TextField
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""A one-line text field whose value is what it shows, and a list to choose from.
+"""A one-line text field whose value is what it shows.
 
 What is pasted, remembered or preset may hold anything: it is made visible as it enters, so that
 nobody submits what he did not see, and the cursor stands where the terminal shows it.
@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from textual.widgets import Input, OptionList
+from textual.widgets import Input
 
 from engine.text import visible
 
@@ -30,11 +30,3 @@ class TextField(Input):
 
     def validate_value(self, value: str) -> str:
         return visible(value, lines=False)[:LONGEST]
-
-
-class ChoiceList(OptionList):
-    """A compact list to choose from."""
-
-    def __init__(self, *args: Any, **options: Any) -> None:
-        super().__init__(*args, **options)
-        self.add_class(COMPACT, update=False)
