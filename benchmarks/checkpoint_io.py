@@ -7,7 +7,8 @@ save costs in all, the copy and the look at every weight included, is what the s
 take beyond those around them.
 Loading: `load_weights` and `load_training`, every byte proven by its hash, against reading the same
 files in order into one buffer that is used again, in turn: from the page cache, and from the disk
-after the kernel was told to drop them.
+after the kernel was told to drop them. Into the tensors that a run has when it goes on or back, and
+into memory that the system has to find and clear first, as for a network that is not there yet.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from benchmarks import background_save, quiet
 from benchmarks.ratios import Ratio, of_rounds
@@ -65,33 +67,39 @@ def saving(folder: Path, saves: int, apart: int) -> dict[str, Any]:
     }
 
 
+PLAIN, INTO, FRESH = "read", "loaded", "loaded into new memory"
+
+
 def loading(folder: Path, rounds: int) -> dict[str, Any]:
     """Seconds of a plain read and of loading, in turn, from the cache and from the disk."""
     info = _checkpoint(folder)
+    into = dict(load_weights(info)), dict(load_training(info).tensors)
+    loads: dict[str, Callable[[CheckpointInfo], None]] = {
+        PLAIN: _read_plainly,
+        INTO: lambda info: _load(info, *into),
+        FRESH: _load,
+    }
     found: dict[str, Any] = {"bytes": info.bytes, "discarded": 0}
     for place in ("page cache", "disk"):
-        kept: list[tuple[float, float]] = []
-        noisy: list[tuple[float, float]] = []
+        kept: list[dict[str, float]] = []
+        noisy: list[dict[str, float]] = []
         for number in range(rounds + 1):
-            sides = [_read_plainly, _load] if number % 2 else [_load, _read_plainly]
-            seconds: dict[Callable[[CheckpointInfo], None], float] = {}
+            sides = list(loads) if number % 2 else list(loads)[::-1]
+            seconds: dict[str, float] = {}
             with quiet.Watch() as watch:
                 for side in sides:
                     if place == "disk":
                         _drop(info)
                     began = time.perf_counter()
-                    side(info)
+                    loads[side](info)
                     seconds[side] = time.perf_counter() - began
-            if not number:  # brings the files into the cache, and finds memory
+            if not number:  # brings the files into the cache
                 continue
-            pair = seconds[_read_plainly], seconds[_load]
-            (kept if watch.others <= quiet.LIMIT else noisy).append(pair)
-            plain, ours = (info.bytes / one / 1e9 for one in pair)
-            print(
-                f"    {place}: loaded at {ours:.2f} GB/s, read at {plain:.2f}; others took "
-                f"{watch.others:.0%}",
-                flush=True,
+            (kept if watch.others <= quiet.LIMIT else noisy).append(seconds)
+            rates = ", ".join(
+                f"{side} at {info.bytes / seconds[side] / 1e9:.2f} GB/s" for side in loads
             )
+            print(f"    {place}: {rates}; others took {watch.others:.0%}", flush=True)
         found[place] = kept or noisy
         found["discarded"] += len(noisy) if kept else 0
     return found
@@ -113,9 +121,14 @@ def _checkpoint(folder: Path) -> CheckpointInfo:
     return describe(saved.path)
 
 
-def _load(info: CheckpointInfo) -> None:
-    weights, training = load_weights(info), load_training(info)
-    assert len(training.tensors) == 2 * len(weights)
+def _load(
+    info: CheckpointInfo,
+    weights: dict[str, Tensor] | None = None,
+    moments: dict[str, Tensor] | None = None,
+) -> None:
+    """Into the tensors that are given, or new ones."""
+    found, training = load_weights(info, into=weights), load_training(info, moments)
+    assert len(training.tensors) == 2 * len(found)
 
 
 def _read_plainly(info: CheckpointInfo) -> None:
@@ -143,11 +156,15 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
             ratios += [
                 of_rounds(
                     "Loading",
-                    f"1.5 GB from the {place}, as a share of the rate of a plain read",
-                    [plain / ours for plain, ours in loaded[place]],
-                    SHARE,
+                    f"1.5 GB from the {place} into {where}, as a share of the rate of a plain read",
+                    [seconds[PLAIN] / seconds[side] for seconds in loaded[place]],
+                    target,
                 )
                 for place in ("page cache", "disk")
+                for side, where, target in (
+                    (INTO, "a run that goes on or back", SHARE),
+                    (FRESH, "memory that the system finds first", None),
+                )
             ]
         if "save" in options.only:
             saved = found["saving"] = saving(Path(name), options.saves, options.apart)

@@ -129,10 +129,12 @@ class Keeper:
     def restore(self, info: CheckpointInfo) -> Training:
         """Put weights, moments, random state, guard and scaler back as `info` holds them.
 
-        Data order and progress are the caller's, and in what is returned. Raises CheckpointError.
+        Data order and progress are the caller's, and in what is returned. Raises CheckpointError:
+        nothing can be trained with what is here then, until another was restored.
         """
         load_into(self.model, info)
-        saved = load_training(info)
+        mine = {f"{OPTIMIZER}{name}": tensor for name, tensor in self.optimizer.moments().items()}
+        saved = load_training(info, into=mine)
         if self.scaler is not None and "scaler" in saved.state:
             self.scaler.load_state_dict(saved.state["scaler"])
         guard = {
@@ -216,22 +218,30 @@ def set_random_states(states: Mapping[str, Tensor]) -> None:
 
 
 def load_into(model: nn.Module, info: CheckpointInfo) -> None:
-    """Copy a checkpoint's tensors into `model`; a tied output matrix comes with its embedding.
+    """Read a checkpoint's tensors into `model`; a tied output matrix comes with its embedding.
 
-    Raises CheckpointError when they are not the model's.
+    Raises CheckpointError when they are not the model's, or damaged: its weights are neither the
+    old ones nor the checkpoint's then.
     """
-    weights = load_weights(info)
-    try:
-        missing, unexpected = model.load_state_dict(weights, strict=False)
-    except RuntimeError as error:
-        raise CheckpointError(
-            f"{info.path.name}: its tensors do not fit the run's configuration",
-            str(error).splitlines()[-1].strip(),
-        ) from error
-    missing = [name for name in missing if name != "lm_head.weight"]
+    mine = model.state_dict()
+    weights = load_weights(info, into=mine)
+    missing = [name for name in mine if name not in weights and name != "lm_head.weight"]
+    unexpected = [name for name in weights if name not in mine]
     if missing or unexpected:
         raise CheckpointError(
             f"{info.path.name}: tensors {'missing' if missing else 'not known'}: "
             f"{', '.join((missing or unexpected)[:3])}",
             "it was made with another configuration",
         )
+    for name, tensor in weights.items():
+        if tensor.shape != mine[name].shape:
+            raise CheckpointError(
+                f"{info.path.name}: its tensors do not fit the run's configuration",
+                f"'{name}' is {_by(tensor)} there, {_by(mine[name])} in the model",
+            )
+        if tensor is not mine[name]:
+            mine[name].copy_(tensor)
+
+
+def _by(tensor: Tensor) -> str:
+    return " × ".join(map(str, tensor.shape)) or "one number"

@@ -192,8 +192,9 @@ class Optimizer(torch.optim.Optimizer):
         return found
 
     def restore(self, saved: Mapping[str, Tensor]) -> None:
-        """Take back what `moments` gave. Raises CheckpointError when something is missing, or was
-        never this network's; nothing has changed then."""
+        """Take back what `moments` gave; what was read into its place already stays there. Raises
+        CheckpointError when something is missing, or was never this network's; nothing else has
+        changed then."""
         mine = self.moments()
         for key, tensor in mine.items():
             kind, _, name = key.partition(".")
@@ -211,7 +212,8 @@ class Optimizer(torch.optim.Optimizer):
                     "resume another checkpoint",
                 )
         for key, tensor in mine.items():
-            tensor.copy_(saved[key])
+            if saved[key].data_ptr() != tensor.data_ptr():
+                tensor.copy_(saved[key])
 
     def is_finite(self) -> bool:
         """Whether every weight and every moment is a finite number. Waits for the device."""

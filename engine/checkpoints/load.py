@@ -1,15 +1,20 @@
 """Loading: tensors whose bytes are proven to be those that were saved.
 
 Each file is read once into memory, hashed behind the reading, and only then looked at: what is
-checked is what is used. No pickle, no memory map (a file truncated under a map kills the process).
-Knows no model: named tensors come out. Needs torch.
+checked is what is used. A run that goes on has memory for the tensors already: they are read into
+it, since memory that the system must find and clear first costs several times the reading. No
+pickle, no memory map (a file truncated under a map kills the process). Knows no model: named
+tensors come out. Needs torch.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from io import BufferedReader
+from itertools import starmap
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -28,7 +33,9 @@ from engine.checkpoints.tensors import (
 )
 from engine.errors import CheckpointError
 
-PART = 16 << 20  # bytes that one thread reads at a time
+PART = 8 << 20  # bytes that one thread reads at a time
+WORTH = 256 << 10
+"""Bytes; smaller tensors are read together, and copied to where they are wanted."""
 READERS = 2
 """Threads that read one file. Copying out of the page cache into fresh memory keeps a core busy;
 two are as fast as the memory."""
@@ -45,18 +52,24 @@ class Training(NamedTuple):
     state: dict[str, Any]
 
 
-def load_weights(info: CheckpointInfo, device: torch.device | str = "cpu") -> dict[str, Tensor]:
+def load_weights(
+    info: CheckpointInfo,
+    device: torch.device | str = "cpu",
+    into: Mapping[str, Tensor] | None = None,
+) -> dict[str, Tensor]:
     """The model's tensors by name, on `device`; tied ones once, under the name that was kept.
 
-    Raises CheckpointError naming the file when a byte is not as it was saved.
+    Those of the tensors `into` that a tensor of the same name can be read into are read into, and
+    returned themselves. Raises CheckpointError naming the file when a byte is not as it was saved;
+    what `into` holds is of no use then.
     """
     manifest = read_manifest(info.path)
-    tensors = _load(info.path / layout.MODEL, manifest["files"][layout.MODEL])
+    tensors = _load(info.path / layout.MODEL, manifest["files"][layout.MODEL], into)
     return {name: tensor.to(device) for name, tensor in tensors.items()}
 
 
-def load_training(info: CheckpointInfo) -> Training:
-    """Optimiser tensors, random states and loop state of a checkpoint.
+def load_training(info: CheckpointInfo, into: Mapping[str, Tensor] | None = None) -> Training:
+    """Optimiser tensors, random states and loop state of a checkpoint; `into`: as `load_weights`.
 
     Raises CheckpointError when one is damaged, or when the checkpoint was saved without them.
     """
@@ -67,7 +80,7 @@ def load_training(info: CheckpointInfo) -> Training:
             f"'{info.path}' holds weights only: training cannot be resumed from it",
             "it can be sampled from and evaluated",
         )
-    named = _load(info.path / layout.TRAINING, files[layout.TRAINING])
+    named = _load(info.path / layout.TRAINING, files[layout.TRAINING], into)
     tensors = {name: tensor for name, tensor in named.items() if not name.startswith("rng.")}
     # Each with memory of its own: `torch.set_rng_state` reads from the beginning of a tensor's
     # storage, wherever in it the tensor lies (torch 2.13), and crashes on what it finds there.
@@ -82,50 +95,103 @@ def load_meta(info: CheckpointInfo) -> dict[str, Any]:
 
 
 def _load_json(path: Path, entry: dict[str, Any]) -> dict[str, Any]:
-    return parse_json(bytes(_read(path, entry)[0].numpy()), path)
+    with _opened(path, entry) as file:
+        data = memoryview(_memory(os.fstat(file.fileno()).st_size, path).numpy())
+        _fill(file, [data], path, entry)
+    return parse_json(bytes(data), path)
 
 
-def _load(path: Path, entry: dict[str, Any]) -> dict[str, Tensor]:
-    """All tensors of one file; they share the memory that the file was read into."""
-    data, infos = _read(path, entry)
+def _load(
+    path: Path, entry: dict[str, Any], into: Mapping[str, Tensor] | None
+) -> dict[str, Tensor]:
+    """All tensors of one file; those that were not read into what was given share one piece of
+    memory, behind the file's header."""
+    with _opened(path, entry) as file:
+        infos = parse_header(file, path)
+        end = file.tell()
+        given = _readable_into(infos, into or {})
+        data = _memory(end + sum(info.bytes for info in infos if info.name not in given), path)
+        memory, pieces, offsets = memoryview(data.numpy()), [], {}
+        begin = 0
+        for info in infos:
+            if info.name in given:
+                pieces += [memory[begin:end], _bytes_of(given[info.name])]
+                begin = end
+            else:
+                offsets[info.name] = end
+                end += info.bytes
+        _fill(file, [*pieces, memory[begin:end]], path, entry)
     tensors = {}
     for info in infos:
-        dtype = TYPES[info.dtype]
-        part = data[info.offset : info.offset + info.bytes]
-        if info.offset % dtype.itemsize:  # laid out by another program
+        if info.name in given:
+            tensors[info.name] = given[info.name]
+            continue
+        dtype, offset = TYPES[info.dtype], offsets[info.name]
+        part = data[offset : offset + info.bytes]
+        if offset % dtype.itemsize:  # laid out by another program
             part = part.clone()
         tensors[info.name] = part.view(dtype).view(info.shape)
     return tensors
 
 
-def _read(path: Path, entry: dict[str, Any]) -> tuple[Tensor, list[TensorInfo]]:
-    """A file's bytes, proven by size and hash, and its tensors if it is a safetensors file."""
+def _memory(size: int, path: Path) -> Tensor:
+    try:
+        return host_memory(size)
+    except (OSError, RuntimeError) as error:
+        raise CheckpointError(
+            f"'{path}' does not fit in memory: it needs {size:,} bytes",
+            "free some memory, or take a machine with more",
+        ) from error
+
+
+def _readable_into(infos: list[TensorInfo], into: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Which of `into` the bytes of the file's tensors can be read into as they stand."""
+    found: dict[str, Tensor] = {}
+    taken: set[int] = set()  # where they begin: tied ones are one tensor
+    for info in infos:
+        tensor = into.get(info.name)
+        if (
+            tensor is not None
+            and info.bytes >= WORTH
+            and tensor.device.type == "cpu"
+            and tensor.is_contiguous()
+            and (tensor.dtype, tuple(tensor.shape)) == (TYPES[info.dtype], info.shape)
+            and tensor.data_ptr() not in taken
+        ):
+            taken.add(tensor.data_ptr())
+            found[info.name] = tensor
+    return found
+
+
+def _bytes_of(tensor: Tensor) -> memoryview:
+    return memoryview(tensor.detach().view(-1).view(torch.uint8).numpy())
+
+
+@contextmanager
+def _opened(path: Path, entry: dict[str, Any]) -> Iterator[BufferedReader]:
+    """The file, which has as many bytes as the manifest says. Raises CheckpointError."""
     with open_regular(path) as file:
-        size = os.fstat(file.fileno()).st_size
-        check_size(path, size, entry)
-        infos = parse_header(file, path) if path.suffix == ".safetensors" else []
-        try:
-            data = host_memory(size)
-        except (OSError, RuntimeError) as error:
-            raise CheckpointError(
-                f"'{path}' does not fit in memory: it has {size:,} bytes",
-                "free some memory, or take a machine with more",
-            ) from error
-        digest = hashes.matching(entry)
-        for part in _filled(file.fileno(), memoryview(data.numpy()), path):
-            digest.update(part)
-    check_digest(path, digest, entry)
-    return data, infos
+        check_size(path, os.fstat(file.fileno()).st_size, entry)
+        yield file
 
 
-def _filled(descriptor: int, view: memoryview, path: Path) -> Iterator[memoryview]:
-    """`view` as it is filled from the file's beginning, part by part and in order.
+def _fill(
+    file: BufferedReader, pieces: list[memoryview], path: Path, entry: dict[str, Any]
+) -> None:
+    """Fill the pieces, one behind the other, from the file's beginning, and prove their bytes.
 
-    Raises CheckpointError when the file ends early, OSError when it cannot be read.
+    Raises CheckpointError when the file ends early or its hash is not the manifest's, OSError when
+    it cannot be read.
     """
+    parts: list[tuple[int, memoryview]] = []
+    position = 0
+    for piece in pieces:
+        parts += [(position + at, piece[at : at + PART]) for at in range(0, len(piece), PART)]
+        position += len(piece)
+    descriptor = file.fileno()
 
-    def fill(start: int) -> memoryview:
-        part, done = view[start : start + PART], 0
+    def read(start: int, part: memoryview) -> memoryview:
+        done = 0
         while done < len(part):
             count = os.preadv(descriptor, [part[done:]], start + done)
             if not count:
@@ -133,9 +199,12 @@ def _filled(descriptor: int, view: memoryview, path: Path) -> Iterator[memoryvie
             done += count
         return part
 
-    starts = range(0, len(view), PART)
-    if len(starts) < 2:
-        yield from map(fill, starts)
-        return
-    with ThreadPoolExecutor(READERS, thread_name_prefix="load") as pool:
-        yield from pool.map(fill, starts)
+    digest = hashes.matching(entry)
+    if len(parts) < 2:
+        for part in starmap(read, parts):
+            digest.update(part)
+    else:
+        with ThreadPoolExecutor(READERS, thread_name_prefix="load") as pool:
+            for part in pool.map(read, *zip(*parts, strict=True)):
+                digest.update(part)
+    check_digest(path, digest, entry)

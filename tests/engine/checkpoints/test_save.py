@@ -58,6 +58,69 @@ def test_large_files_come_back_whatever_part_of_them_a_thread_reads(
         load_weights(info)
 
 
+def test_tensors_are_read_into_what_is_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where name, type, shape and place allow it; the rest comes in memory of its own. Parts end
+    anywhere, and large and small tensors alternate in the file."""
+    monkeypatch.setattr("engine.checkpoints.load.PART", 300_001)
+    given = {
+        "a": torch.randn(400, 300),
+        "b": torch.randn(7),
+        "c": torch.randn(300, 400),
+        "d": torch.randn(250, 401),
+        "e": torch.randn(90_000),
+        "f": torch.randn(100_000).bfloat16(),
+        "g": torch.randn(350, 500).bfloat16(),
+    }
+    save(tmp_path, given, {f"m.{name}": t for name, t in given.items()}, {}, meta(1))
+    (info,) = list_checkpoints(tmp_path)
+    shared = torch.zeros(100_000)
+    into = {
+        "a": torch.zeros(400, 300).requires_grad_(),
+        "b": torch.zeros(7),  # too small to be worth it
+        "c": torch.zeros(400, 300).t(),  # not in this order
+        "d": torch.zeros(401, 250),  # of another shape
+        "e": shared[:90_000],
+        "f": shared,  # of another type
+        "absent": torch.zeros(9),
+    }
+    read = [load_weights(info, into=into)]
+    again = {f"m.{name}": torch.zeros_like(tensor) for name, tensor in into.items()}
+    read.append({n[2:]: t for n, t in load_training(info, again).tensors.items()})
+    for found in read:
+        assert found.keys() == given.keys()
+        assert all(torch.equal(found[name], tensor) for name, tensor in given.items())
+    same = [name for name, tensor in read[0].items() if tensor is into.get(name)]
+    assert same == ["a", "e"]
+    assert torch.equal(into["e"], given["e"])
+    assert not into["d"].any()
+
+
+def test_tied_tensors_are_not_read_into_each_other(tmp_path: Path) -> None:
+    """Two of a file, one of the run: the second is memory of its own, and the hash still right."""
+    first, second = torch.randn(300, 300), torch.randn(300, 300)
+    save(tmp_path, {"a": first, "b": second}, None, None, meta(1))
+    (info,) = list_checkpoints(tmp_path)
+    one = torch.zeros(300, 300)
+    found = load_weights(info, into={"a": one, "b": one})
+    assert torch.equal(found["a"], first)
+    assert torch.equal(found["b"], second)
+
+
+def test_what_is_damaged_is_found_wherever_it_is_read_into(tmp_path: Path) -> None:
+    weight = torch.randn(300, 400)
+    save(tmp_path, {"w": weight}, None, None, meta(1))
+    (info,) = list_checkpoints(tmp_path)
+    with open(info.path / "model.safetensors", "r+b") as file:
+        file.seek(100_000)
+        byte = file.read(1)[0]
+        file.seek(100_000)
+        file.write(bytes([byte ^ 1]))
+    with pytest.raises(CheckpointError, match="damaged"):
+        load_weights(info, into={"w": torch.zeros(300, 400)})
+
+
 @pytest.mark.parametrize("at", [0, 2 << 20, 5_000_000])
 def test_one_bit_that_the_disk_keeps_wrong_is_found_by_reading_back(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, at: int
