@@ -120,7 +120,7 @@ def assemble(
             hint = "a C++ compiler is needed (g++); train.compile = off does without"
             emit(events.Alert(level="warning", title=title, hint=hint))
 
-        loss = CompiledLoss(loss, on_failure)
+        loss = CompiledLoss(loss, device.type, on_failure)
         keeper.compiled = True
     parts = Parts(
         config=config,

@@ -6,7 +6,7 @@ Knows nothing of networks. Needs torch only to compile.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from engine.errors import in_words
 
@@ -42,41 +42,13 @@ def compiles(setting: str, earlier: object, flops: float, peak_flops: float, dev
     return GAIN * flops / (EAGER_SHARE * peak_flops) > WAIT_SECONDS[device]
 
 
-LONG_KERNEL = 0.002
-"""Seconds from which on a kernel does not keep Python's lock."""
-_CALL = "kernel({}); Py_RETURN_NONE;"
-_CALL_WITHOUT_LOCK = """
-    static long long took = 0;  // nanoseconds, the last time
-    [](auto... given) {{
-        struct Timed {{
-            timespec began;
-            PyThreadState* unlocked = took > LONG_KERNEL ? PyEval_SaveThread() : nullptr;
-            Timed() {{ clock_gettime(CLOCK_MONOTONIC, &began); }}
-            ~Timed() {{
-                timespec now;
-                clock_gettime(CLOCK_MONOTONIC, &now);
-                if (unlocked) PyEval_RestoreThread(unlocked);
-                took = (now.tv_sec - began.tv_sec) * 1000000000LL + now.tv_nsec - began.tv_nsec;
-            }}
-        }} timed;
-        kernel(given...);
-    }}({});
-    Py_RETURN_NONE;
-""".replace("LONG_KERNEL", str(round(LONG_KERNEL * 1e9)))
-"""The arguments are read before: that takes the lock."""
-
-
-def release_the_lock() -> None:
-    """From now on long compiled kernels run without Python's lock, as PyTorch's own operations do.
-
-    Inductor's keep it (2.13 does; nothing happens where the call is written otherwise), so that a
-    screen stands still for as long as a kernel takes: for a large network a tenth of a second.
-    Short ones keep it still: to get it back from a thread that draws takes longer than they do.
-    """
-    from torch._inductor.codecache import CppPythonBindingsCodeCache as Bindings
-
-    if Bindings.call_entry_function == _CALL:
-        Bindings.call_entry_function = _CALL_WITHOUT_LOCK
+OPTIONS: dict[str, dict[str, Any]] = {
+    # The whole forward and the whole backward pass are one call of C++ each, which gives up
+    # Python's lock once: without it a call of Python for every kernel waits for a screen that draws
+    # (and the screen for it), and a small network's step takes a tenth longer in any case.
+    "cpu": {"cpp_wrapper": True},
+}
+"""Of Inductor, by kind of device."""
 
 
 class CompiledLoss:
@@ -87,15 +59,18 @@ class CompiledLoss:
     """
 
     def __init__(
-        self, loss: Callable[[Tensor], Loss], on_failure: Callable[[str], None] = lambda _: None
+        self,
+        loss: Callable[[Tensor], Loss],
+        device: str,
+        on_failure: Callable[[str], None] = lambda _: None,
     ) -> None:
+        """`device`: the kind of it, as `torch.device.type`."""
         import torch
 
         self.compiled = True
         self._eager = loss
         self._on_failure = on_failure
-        self._compiled = torch.compile(loss, dynamic=False)
-        release_the_lock()
+        self._compiled = torch.compile(loss, dynamic=False, options=OPTIONS.get(device))
 
     def __call__(self, batch: Tensor) -> Loss:
         if not self.compiled:

@@ -1,11 +1,13 @@
 """Out of memory: knowing it when it comes, making room, and saying what to change.
 
-PyTorch has one exception for GPUs, another for the CPU's allocator, and Python a third.
+PyTorch has one exception for GPUs, another for the CPU's allocator, Python a third, and a step
+compiled to C++ says no more than which of its calls failed.
 """
 
 from __future__ import annotations
 
 import gc
+import re
 import traceback
 
 import torch
@@ -16,6 +18,8 @@ from engine.fitting import smaller_batch
 from engine.footprint import training_memory
 
 _CPU_ALLOCATOR = ("DefaultCPUAllocator", "not enough memory", "can't allocate memory")
+_COMPILED = re.compile(r"aoti_torch_(empty_strided|\w*scaled_dot_product\w*)\b.* API call failed")
+"""What a compiled step calls for its memory, and the operations that allot some of their own."""
 
 
 class OutOfMemory(EngineError):
@@ -27,7 +31,9 @@ def is_out_of_memory(error: BaseException) -> bool:
     if isinstance(error, MemoryError | torch.OutOfMemoryError):
         return True
     text = str(error)
-    return isinstance(error, RuntimeError) and any(sign in text for sign in _CPU_ALLOCATOR)
+    if not isinstance(error, RuntimeError):
+        return False
+    return any(sign in text for sign in _CPU_ALLOCATOR) or bool(_COMPILED.search(text))
 
 
 def make_room(error: BaseException, device: torch.device) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import threading
 import time
 
@@ -9,7 +11,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from engine.compiling import CompiledLoss, compiles, release_the_lock
+from engine.compiling import CompiledLoss, compiles
 from engine.objectives import Loss
 
 PEAK = 1e12
@@ -49,7 +51,7 @@ def test_without_a_compiler_the_step_runs_as_it_is_and_says_so_once(
     monkeypatch.setattr(torch._inductor.config.cpp, "cxx", ("no-such-compiler",))
     monkeypatch.setattr(torch._inductor.config, "fx_graph_cache", False)
     said: list[str] = []
-    compiled = CompiledLoss(loss, said.append)
+    compiled = CompiledLoss(loss, "cpu", said.append)
     batch = torch.arange(6).view(2, 3)
     for _ in range(3):
         assert float(compiled(batch).nats) == 55.0
@@ -63,23 +65,24 @@ def test_an_error_of_the_loss_itself_is_not_taken_for_the_compilers() -> None:
         raise MemoryError("no room")
 
     with pytest.raises(MemoryError):
-        CompiledLoss(torch.compiler.disable(broken))(torch.zeros(1))
+        CompiledLoss(torch.compiler.disable(broken), "cpu")(torch.zeros(1))
 
 
-def test_a_compiled_kernel_runs_without_the_interpreters_lock() -> None:
+def test_a_compiled_step_runs_without_the_interpreters_lock() -> None:
     """A screen must be able to draw, and answer a key, while a large network's step runs."""
-    release_the_lock()
     torch._dynamo.reset()
+    start = torch.rand(2_000_000, requires_grad=True)
 
-    def long(x: Tensor) -> Tensor:
+    def long(batch: Tensor) -> Loss:
+        x = start + batch
         for _ in range(40):
             x = (x.sin() + x.cos()).exp().log1p()
-        return x
+        return Loss(x.sum(), x.sum())
 
-    kernel = torch.compile(long, dynamic=False)
-    batch = torch.rand(2_000_000)
-    kernel(batch)
-    counted, ended, during = 0, threading.Event(), []
+    step, batch = CompiledLoss(long, "cpu"), torch.zeros(1)
+    step(batch).minimised.backward()
+    counted, ended = 0, threading.Event()
+    forward, backward = [], []
 
     def count() -> None:
         nonlocal counted
@@ -92,9 +95,48 @@ def test_a_compiled_kernel_runs_without_the_interpreters_lock() -> None:
     try:
         for _ in range(3):
             before = counted
-            kernel(batch)
-            during.append(counted - before)
+            result = step(batch)
+            between = counted
+            result.minimised.backward()
+            forward.append(between - before)
+            backward.append(counted - between)
     finally:
         ended.set()
         other.join()
-    assert max(during) > 100, f"the other thread came round {during} times"
+    assert step.compiled
+    assert max(forward) > 100, f"the other thread came round {forward} times"
+    assert max(backward) > 100, f"the other thread came round {backward} times"
+
+
+SHORT_OF_MEMORY = """
+import resource, sys
+import torch
+from engine.compiling import CompiledLoss
+from engine.objectives import Loss
+from engine.out_of_memory import is_out_of_memory
+
+weight = torch.randn(4000, 64, requires_grad=True)
+
+def loss(batch):
+    x = weight + batch
+    found = ((x @ x.t()).softmax(-1) @ x).sin().sum()
+    return Loss(found, found)
+
+step = CompiledLoss(loss, "cpu")
+step(torch.zeros(1)).minimised.backward()
+pages = int(open("/proc/self/statm").read().split()[0])
+resource.setrlimit(resource.RLIMIT_AS, (pages * 4096 + (40 << 20), resource.RLIM_INFINITY))
+try:
+    step(torch.zeros(1)).minimised.backward()
+except RuntimeError as error:
+    print(step.compiled, is_out_of_memory(error), str(error)[:200])
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the system limits a process's memory")
+def test_memory_that_runs_out_in_a_compiled_step_is_known() -> None:
+    """64 MB in a process that may take 40 more."""
+    done = subprocess.run(
+        [sys.executable, "-c", SHORT_OF_MEMORY], capture_output=True, text=True, timeout=300
+    )
+    assert done.stdout.startswith("True True"), done.stdout + done.stderr
