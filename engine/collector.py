@@ -9,6 +9,9 @@ from contextlib import contextmanager
 
 LONG_SECONDS = 0.02
 """A collection of all generations that takes longer has looked at much that stays."""
+OFTEN, RARELY = 10, 100
+"""Collections of the younger generations to one of all: where somebody chooses the moment (and as
+Python does it), and where nobody has for long."""
 MOST = 16
 """Times that what stays is put away. Whoever makes and drops so much again and again would
 otherwise never have it collected."""
@@ -25,13 +28,14 @@ def at_rest() -> Iterator[None]:
     (the app's widgets, an error's frames) is still collected. What is garbage already when this
     begins stays until the end: whoever has left much of it collects it first.
     """
-    survivors = _Survivors()
+    survivors, thresholds = _Survivors(), gc.get_threshold()
     gc.freeze()
     gc.callbacks.append(survivors)
     try:
         yield
     finally:
         gc.callbacks.remove(survivors)
+        gc.set_threshold(*thresholds)
         gc.unfreeze()
 
 
@@ -48,6 +52,18 @@ def put_away() -> None:
     there to stay."""
     if _at_rest():
         gc.freeze()
+
+
+def tidy() -> None:
+    """Where the collector is at rest: collect everything, if it is about time. To be called again
+    and again, whenever nobody waits for an answer; it is then rarely done at any other moment."""
+    if not _at_rest():
+        return
+    young, middle, old = gc.get_threshold()
+    if old != RARELY:
+        gc.set_threshold(young, middle, RARELY)
+    elif gc.get_count()[2] > OFTEN:
+        gc.collect()
 
 
 def _at_rest() -> bool:

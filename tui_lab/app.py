@@ -15,6 +15,7 @@ from textual.app import App, SystemCommand
 from textual.events import Event, Key
 from textual.screen import Screen
 
+from engine import collector
 from engine.lab import Lab
 from tui_lab import keys, themes
 from tui_lab.current_run import CurrentRun
@@ -134,6 +135,8 @@ class LabApp(CurrentRun, Layers, Leaving, Link, Sinks, App[int]):
             self.pace.spare = self.leaves_a_core
             self.pace.measure(self.bytes_drawn)
             self.keep_cost()
+            if not self.pace.is_watched:
+                collector.tidy()
         finally:
             self._look_later()
 

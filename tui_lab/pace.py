@@ -52,6 +52,10 @@ class Pace:
         """A key was pressed: for some seconds processor time does not count."""
         self._watched_until = time.perf_counter() + WATCHED
 
+    @property
+    def is_watched(self) -> bool:
+        return time.perf_counter() < self._watched_until
+
     def interval(self) -> float:
         """Seconds to the next look: the setting's, longer where looks cost more than they may."""
         least = 1 / self.refresh
@@ -60,6 +64,6 @@ class Pace:
         (first_cpu, _, first_drawn), (cpu, _, drawn) = self._seen[0], self._seen[-1]
         looks = len(self._seen) - 1
         budget = self.budget * (SPARE if self.spare else 1.0)
-        used = 0.0 if time.perf_counter() < self._watched_until else cpu - first_cpu
+        used = 0.0 if self.is_watched else cpu - first_cpu
         cost = max(used / budget, (drawn - first_drawn) / self.link) / looks
         return min(max(cost, least), SLOWEST * least)

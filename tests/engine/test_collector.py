@@ -8,7 +8,7 @@ import weakref
 import pytest
 
 from engine import collector
-from engine.collector import at_rest, put_away, settle
+from engine.collector import at_rest, put_away, settle, tidy
 
 
 class Knot:
@@ -79,6 +79,44 @@ def test_what_was_made_at_a_known_moment_is_put_away_without_a_long_collection()
         put_away()
         assert gc.get_freeze_count() >= frozen + len(screen)
     assert gc.get_freeze_count() == 0
+
+
+def test_everything_is_collected_when_nobody_waits_and_hardly_ever_else() -> None:
+    """A full collection in the midst of a key's answer is half of what that may take."""
+    full: list[dict[str, int]] = []
+
+    def count(phase: str, info: dict[str, int]) -> None:
+        if phase == "start" and info["generation"] == 2:
+            full.append(info)
+
+    def make(times: int) -> None:
+        """What brings about so many collections of the middle generation, and stays."""
+        young, middle, _ = gc.get_threshold()
+        kept.append([[number] for number in range(times * young * middle)])
+
+    kept: list[object] = []
+    usual = gc.get_threshold()
+    tidy()
+    assert gc.get_threshold() == usual, "without a run Python does as it always did"
+    with at_rest():
+        gc.collect()
+        gc.callbacks.append(count)
+        try:
+            tidy()
+            make(6)
+            tidy()
+            assert not full, "it is not time yet"
+            make(9)
+            assert not full, "nobody said that it may be now"
+            garbage = weakref.ref(Knot())
+            tidy()
+            assert len(full) == 1
+            assert garbage() is None
+            make(130)
+            assert len(full) >= 2, "nobody had the time for too long"
+        finally:
+            gc.callbacks.remove(count)
+    assert gc.get_threshold() == usual
 
 
 def test_nothing_is_put_away_where_nobody_would_take_it_out_again() -> None:
