@@ -19,7 +19,7 @@ import tempfile
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from benchmarks import quiet
 from benchmarks.report import machine_facts, write_result
@@ -35,6 +35,16 @@ WARM_UP = 2
 """Saves that find their memory first; they do not count."""
 
 
+class Writer(Protocol):
+    """Who writes as many bytes as a checkpoint has, and nothing else: what a disk costs training
+    whoever writes to it."""
+
+    def start(self) -> None: ...
+
+    @property
+    def busy(self) -> bool: ...
+
+
 @dataclass(frozen=True)
 class Step:
     """From one step boundary to the next."""
@@ -45,14 +55,19 @@ class Step:
 
 
 class Recorder:
-    """Stands before the keeper, which is asked to save after every step, and lets few saves by."""
+    """Stands before the keeper, which is asked to save after every step, and lets few saves by.
+    With a `writer` every second save is its."""
 
-    def __init__(self, saves: int, apart: int, inbox: control.Inbox) -> None:
-        self.saves, self.apart, self.inbox = saves, apart, inbox
+    def __init__(
+        self, saves: int, apart: int, inbox: control.Inbox, writer: Writer | None = None
+    ) -> None:
+        self.saves, self.apart, self.inbox, self.writer = saves, apart, inbox, writer
         self.steps: list[Step] = []
+        self.by_writer: set[int] = set()
+        """Numbers of the saves that were the writer's."""
         self.held: list[float] = []  # seconds that each copy held training
         self._real = Keeper.save
-        self._asked = 0
+        self._asked = self._saves = 0
         self._touching: int | None = None
         self._watch: quiet.Watch | None = None
         self._began = 0.0
@@ -71,18 +86,25 @@ class Recorder:
         self._watch = quiet.Watch().__enter__()
         self._began = time.perf_counter()
         self._asked += 1
-        if not keeper._saver.busy:
+        if not keeper._saver.busy and not (self.writer and self.writer.busy):
             self._touching = None
         if self._asked % self.apart == 0:
-            self._touching = len(self.held)
+            self._touching, self._saves = self._saves, self._saves + 1
+            if self.writer is not None and len(self.held) > WARM_UP and self._touching % 2:
+                self.by_writer.add(self._touching)
+                self.writer.start()
+                return
             self._real(keeper, at, val_loss, "rolling")
             self.held.append(time.perf_counter() - self._began)
 
-    def costs(self, *, disturbed: bool = False) -> list[float]:
+    def costs(self, *, disturbed: bool = False, by_writer: bool = False) -> list[float]:
         """Seconds that each save cost, of those with quiet steps around. `disturbed`: also of those
-        during which others were at work, as the host of a virtual machine is while it writes."""
+        during which others were at work, as the host of a virtual machine is while it writes.
+        `by_writer`: the writer's instead of the keeper's."""
         costs = []
         for save in sorted({step.save for step in self.steps if step.save is not None}):
+            if (save in self.by_writer) != by_writer:
+                continue
             touched = [i for i, step in enumerate(self.steps) if step.save == save]
             around = [
                 self.steps[i]
@@ -110,7 +132,7 @@ fields by their keys."""
 
 
 def record(
-    lab: Lab, config: Config, saves: int, apart: int
+    lab: Lab, config: Config, saves: int, apart: int, writer: Writer | None = None
 ) -> tuple[Recorder, list[events.CheckpointSaved]]:
     """Train as `config` (with SETTINGS) says until there were enough saves, every `apart` steps."""
     inbox = control.Inbox()
@@ -120,7 +142,7 @@ def record(
         if isinstance(event, events.CheckpointSaved):
             saved.append(event)
 
-    recorder = Recorder(saves, apart, inbox)
+    recorder = Recorder(saves, apart, inbox, writer)
     real, Keeper.save = Keeper.save, lambda keeper, *told: recorder.save(keeper, *told)  # type: ignore[method-assign]
     try:
         run_training(lab, config, emit=listen, inbox=inbox, name="benchmark")

@@ -4,7 +4,8 @@
 
 Saving: as in `background_save`, for a network of 127 million parameters with its moments; what one
 save costs in all, the copy and the look at every weight included, is what the steps that it touches
-take beyond those around them.
+take beyond those around them. In turn with it a thread writes as many bytes from memory that is
+there past the cache, and flushes them: what this disk costs training at the least.
 Loading: `load_weights` and `load_training`, every byte proven by its hash, against reading the same
 files in order into one buffer that is used again, in turn: from the page cache, and from the disk
 after the kernel was told to drop them. Into the tensors that a run has when it goes on or back, and
@@ -17,6 +18,7 @@ import argparse
 import os
 import statistics
 import tempfile
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -28,9 +30,9 @@ from torch import Tensor
 from benchmarks import background_save, quiet
 from benchmarks.ratios import Ratio, of_rounds
 from benchmarks.report import machine_facts, write_result
-from engine.checkpoints import CheckpointInfo, describe
+from engine.checkpoints import CheckpointInfo, describe, direct
 from engine.checkpoints.load import load_training, load_weights
-from engine.checkpoints.save import save
+from engine.checkpoints.save import CHUNK, save
 from engine.config import Config
 from engine.lab import Lab
 
@@ -45,18 +47,48 @@ NETWORK = {
     "train.batch_size": 2,
 }
 """1.5 GB with its moments, in float32."""
+CHECKPOINT_BYTES = 1_542_900_000
 TENSORS = 54
 """Matrices of 768 × 3072 in the checkpoint that is loaded, which has as many numbers."""
 BUFFER = 4 << 20  # bytes that the plain read asks for at once
 
 
+class BytesAlone:
+    """A `background_save.Writer` of as many bytes as a checkpoint of `NETWORK` has."""
+
+    def __init__(self, path: Path, size: int) -> None:
+        self._path = path
+        self._bytes = torch.frombuffer(direct.memory(size), dtype=torch.uint8).random_()
+        self._thread: threading.Thread | None = None
+
+    def start(self) -> None:
+        self._thread = threading.Thread(target=self._write)
+        self._thread.start()
+
+    @property
+    def busy(self) -> bool:
+        return self._thread is not None and self._thread.is_alive()
+
+    def _write(self) -> None:
+        self._path.unlink(missing_ok=True)
+        data = memoryview(self._bytes.numpy())
+        descriptor = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        for start in range(0, len(data), CHUNK):
+            direct.write_all(descriptor, data[start : start + CHUNK])
+        os.fsync(descriptor)
+        os.close(descriptor)
+
+
 def saving(folder: Path, saves: int, apart: int) -> dict[str, Any]:
-    """What each save cost training, in seconds."""
+    """What each save cost training, in seconds, and what writing its bytes alone did."""
     lab = Lab.init(folder / "lab")
     config = Config().with_values(NETWORK | background_save.SETTINGS)
-    recorder, saved = background_save.record(lab, config, saves, apart)
+    writer = BytesAlone(folder / "bytes", CHECKPOINT_BYTES)
+    recorder, saved = background_save.record(lab, config, saves, apart, writer)
     plain = [step.seconds for step in recorder.steps if step.save is None]
+    alone = recorder.costs(by_writer=True) or recorder.costs(disturbed=True, by_writer=True)
     return {
+        "seconds_of_the_bytes_alone": alone,
         "checkpoint_bytes": max(event.bytes for event in saved),
         "saves": saves,
         "seconds_a_save": recorder.costs() or recorder.costs(disturbed=True),
@@ -181,6 +213,16 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
                     note="others were at work in each" if saved["disturbed"] else "",
                 )
             )
+            if alone := saved["seconds_of_the_bytes_alone"]:
+                ratios.append(
+                    of_rounds(
+                        "Saving",
+                        "as many bytes written by a thread that does nothing else, in seconds of "
+                        "training",
+                        alone,
+                        None,
+                    )
+                )
     return found | {"ratios": [ratio.to_dict() for ratio in ratios]}
 
 

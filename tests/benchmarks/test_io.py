@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from argparse import Namespace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
-from benchmarks import checkpoint_io, preparation
+from benchmarks import background_save, checkpoint_io, preparation, quiet
+from benchmarks.background_save import WARM_UP, Recorder
+from engine import control
 
 
 def test_the_text_is_as_long_as_asked_for_and_does_not_repeat(tmp_path: Path) -> None:
@@ -43,3 +46,30 @@ def test_loading_is_compared_with_reading_the_same_bytes(
     assert [ratio["value"] > 0 for ratio in found["ratios"]] == [True] * 4
     assert [ratio["target"] for ratio in found["ratios"]] == [0.5, None] * 2
     assert not list(tmp_path.iterdir())
+
+
+def test_every_second_save_is_of_the_bytes_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each costs what the steps that it touches take beyond those around; both are told apart."""
+    monkeypatch.setattr(quiet, "LIMIT", 2.0)
+    inbox = control.Inbox()
+    writer = checkpoint_io.BytesAlone(tmp_path / "bytes", 3_000_000)
+    recorder = Recorder(6, 4, inbox, writer)
+    saved: list[str] = []
+    monkeypatch.setattr(recorder, "_real", lambda keeper, at, loss, kind: saved.append(kind))
+    keeper = SimpleNamespace(_saver=SimpleNamespace(busy=False))
+    monkeypatch.setattr(background_save.time, "perf_counter", lambda: clock[0])
+    clock = [0.0]
+    while not inbox.holds(control.Stop):
+        recorder.save(keeper, None, None, "rolling")
+        if writer._thread is not None:
+            writer._thread.join()
+        # What the writer's steps take longer, and what the keeper's do.
+        touching = recorder._touching
+        clock[0] += 1.0 if touching is None else 1.5 if touching in recorder.by_writer else 3.0
+    assert (tmp_path / "bytes").stat().st_size == 3_000_000
+    assert len(saved) == 6 + WARM_UP
+    assert recorder.costs() == pytest.approx([2.0] * len(recorder.costs()))
+    assert recorder.costs(by_writer=True) == pytest.approx([0.5] * len(recorder.by_writer))
+    assert len(recorder.by_writer) >= 4
