@@ -5,6 +5,7 @@ Knows nothing of networks. Needs torch only to compile.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -54,8 +55,9 @@ OPTIONS: dict[str, dict[str, Any]] = {
 class CompiledLoss:
     """`loss(batch)`, compiled at its first call for batches of that shape; it then waits.
 
-    Where that fails (no C++ compiler, most of all) the loss goes on as it was, and `on_failure` is
-    told the reason: a run that could train must not end because it cannot train faster.
+    Where that fails with `OPTIONS`, it is compiled without; where that fails too (no C++ compiler,
+    most of all) the loss goes on as it was, and `on_failure` is told the reason: a run that could
+    train must not end because it cannot train faster.
     """
 
     def __init__(
@@ -70,7 +72,11 @@ class CompiledLoss:
         self.compiled = True
         self._eager = loss
         self._on_failure = on_failure
-        self._compiled = torch.compile(loss, dynamic=False, options=OPTIONS.get(device))
+        self._compile: Callable[..., Callable[[Tensor], Loss]] = functools.partial(
+            torch.compile, loss, dynamic=False
+        )
+        self._options = OPTIONS.get(device)
+        self._compiled = self._compile(options=self._options)
 
     def __call__(self, batch: Tensor) -> Loss:
         if not self.compiled:
@@ -81,6 +87,10 @@ class CompiledLoss:
         try:
             return self._compiled(batch)
         except (TorchDynamoException, InductorError) as error:
+            if self._options:  # not all can be had with them: random states, for one
+                self._options = None
+                self._compiled = self._compile()
+                return self(batch)
             self.compiled = False
             self._on_failure(in_words(error).splitlines()[0])
         return self._eager(batch)

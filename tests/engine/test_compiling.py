@@ -10,6 +10,8 @@ import time
 import pytest
 import torch
 from torch import Tensor
+from torch.nn import functional
+from torch.utils.checkpoint import checkpoint
 
 from engine.compiling import CompiledLoss, compiles
 from engine.objectives import Loss
@@ -56,6 +58,28 @@ def test_without_a_compiler_the_step_runs_as_it_is_and_says_so_once(
     for _ in range(3):
         assert float(compiled(batch).nats) == 55.0
     assert len(said) == 1 and not compiled.compiled
+
+
+def test_what_cannot_be_had_in_one_call_is_compiled_in_many() -> None:
+    """Dropout that is drawn twice alike: its random state is not to be had from C++."""
+    torch._dynamo.reset()
+    weight = torch.ones(64, requires_grad=True)
+
+    def dropping(batch: Tensor) -> Loss:
+        dropped = checkpoint(
+            lambda x: functional.dropout(x.sin(), 0.5) * weight, batch, use_reentrant=False
+        )
+        return Loss(dropped.sum(), dropped.sum())
+
+    said: list[str] = []
+    compiled = CompiledLoss(dropping, "cpu", said.append)
+    batch = torch.ones(64)
+    loss = compiled(batch).minimised
+    loss.backward()
+    assert compiled.compiled and not said
+    assert weight.grad is not None
+    # What was kept the first time is what the gradient is of.
+    assert float(weight.grad.sum()) == pytest.approx(loss.item(), rel=1e-5)
 
 
 def test_an_error_of_the_loss_itself_is_not_taken_for_the_compilers() -> None:
