@@ -48,9 +48,11 @@ NETWORK = {
 }
 """1.5 GB with its moments, in float32."""
 CHECKPOINT_BYTES = 1_542_900_000
+"""What a save of `NETWORK` writes, about."""
 TENSORS = 54
 """Matrices of 768 × 3072 in the checkpoint that is loaded, which has as many numbers."""
 BUFFER = 4 << 20  # bytes that the plain read asks for at once
+PLAIN, INTO, FRESH = "read", "loaded", "loaded into new memory"
 
 
 class BytesAlone:
@@ -97,9 +99,6 @@ def saving(folder: Path, saves: int, apart: int) -> dict[str, Any]:
         "seconds_written": [event.seconds for event in saved][background_save.WARM_UP :],
         "median_step_seconds": statistics.median(plain),
     }
-
-
-PLAIN, INTO, FRESH = "read", "loaded", "loaded into new memory"
 
 
 def loading(folder: Path, rounds: int) -> dict[str, Any]:

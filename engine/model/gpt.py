@@ -80,12 +80,9 @@ class GPT(nn.Module):
             kept = None if cache is None else cache.layers[layer]
             reading = readings[self.config.window_of(layer)]
             if self.recompute and torch.is_grad_enabled():
-                x_BTC = checkpoint(
-                    block,
-                    *(x_BTC, reading, kept, routing),
-                    use_reentrant=False,
-                    preserve_rng_state=self.config.dropout > 0,  # nothing else draws
-                )
+                given = x_BTC, reading, kept, routing
+                draws = self.config.dropout > 0  # nothing else does
+                x_BTC = checkpoint(block, *given, use_reentrant=False, preserve_rng_state=draws)
             else:
                 x_BTC = block(x_BTC, reading, kept, routing)
         if cache is not None:

@@ -70,6 +70,7 @@ def test_every_second_save_is_of_the_bytes_alone(
         clock[0] += 1.0 if touching is None else 1.5 if touching in recorder.by_writer else 3.0
     assert (tmp_path / "bytes").stat().st_size == 3_000_000
     assert len(saved) == 6 + WARM_UP
+    assert len(recorder.costs()) >= 4
     assert recorder.costs() == pytest.approx([2.0] * len(recorder.costs()))
     assert recorder.costs(by_writer=True) == pytest.approx([0.5] * len(recorder.by_writer))
     assert len(recorder.by_writer) >= 4

@@ -61,25 +61,20 @@ def test_without_a_compiler_the_step_runs_as_it_is_and_says_so_once(
 
 
 def test_what_cannot_be_had_in_one_call_is_compiled_in_many() -> None:
-    """Dropout that is drawn twice alike: its random state is not to be had from C++."""
+    """Attention that is computed twice with the random state kept, which C++ does not know."""
     torch._dynamo.reset()
-    weight = torch.ones(64, requires_grad=True)
+    weight = torch.randn(1, 2, 16, 16, requires_grad=True)
 
-    def dropping(batch: Tensor) -> Loss:
-        dropped = checkpoint(
-            lambda x: functional.dropout(x.sin(), 0.5) * weight, batch, use_reentrant=False
-        )
-        return Loss(dropped.sum(), dropped.sum())
+    def twice(batch: Tensor) -> Loss:
+        attend = functional.scaled_dot_product_attention
+        found = checkpoint(lambda x: attend(x, x, x), weight * batch, use_reentrant=False).sum()
+        return Loss(found, found)
 
     said: list[str] = []
-    compiled = CompiledLoss(dropping, "cpu", said.append)
-    batch = torch.ones(64)
-    loss = compiled(batch).minimised
-    loss.backward()
+    compiled = CompiledLoss(twice, "cpu", said.append)
+    compiled(torch.ones(16)).minimised.backward()
     assert compiled.compiled and not said
-    assert weight.grad is not None
-    # What was kept the first time is what the gradient is of.
-    assert float(weight.grad.sum()) == pytest.approx(loss.item(), rel=1e-5)
+    assert compiled._options is None, "C++ can do it: then this shows nothing"
 
 
 def test_an_error_of_the_loss_itself_is_not_taken_for_the_compilers() -> None:
@@ -133,7 +128,7 @@ def test_a_compiled_step_runs_without_the_interpreters_lock() -> None:
 
 
 SHORT_OF_MEMORY = """
-import resource, sys
+import resource
 import torch
 from engine.compiling import CompiledLoss
 from engine.objectives import Loss
