@@ -131,6 +131,22 @@ def memory_available() -> int:
     return min(psutil.virtual_memory().available, memory_total())
 
 
+CACHES = Path("/sys/devices/system/cpu/cpu0/cache")
+"""Where Linux tells of a core's caches."""
+
+
+def last_cache(caches: Path = CACHES) -> int:
+    """Bytes of the last cache before memory, which cores share; 0 where that is not told."""
+    sizes = {}
+    for folder in caches.glob("index*"):
+        try:
+            level = int((folder / "level").read_text())
+            sizes[level] = int((folder / "size").read_text().strip().removesuffix("K")) << 10
+        except (OSError, ValueError):
+            continue
+    return sizes[max(sizes)] if sizes else 0
+
+
 def return_freed_memory() -> None:
     """Give the system back what was freed, where the C library (glibc) keeps it: long work in
     threads, in pieces of many sizes, otherwise leaves ever more holes."""

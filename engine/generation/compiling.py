@@ -18,7 +18,7 @@ import signal
 import sys
 import tempfile
 import threading
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import IO, Any
@@ -29,6 +29,7 @@ from torch import Tensor
 from engine import machine
 from engine.config.sections import ModelConfig
 from engine.errors import in_words
+from engine.generation import fetching
 from engine.generation.step import Form, Step, inputs_of, weights_of
 from engine.model import GPT, KVCache
 
@@ -56,6 +57,8 @@ class Recipe:
     device: str
     threads: int
     """Loops are cut for so many."""
+    fetches: bool
+    """Weights ahead and past the caches (`engine.generation.fetching`)."""
 
     @classmethod
     def of(cls, model: GPT, form: Form, device: torch.device) -> Recipe:
@@ -66,6 +69,7 @@ class Recipe:
             dtype=str(model.wte.weight.dtype).removeprefix("torch."),
             device=device.type,
             threads=torch.get_num_threads(),
+            fetches=fetching.pays(model, device.type),
         )
 
     def key(self) -> str:
@@ -96,9 +100,10 @@ def compile_step(recipe: Recipe, path: Path) -> None:
             dynamic_shapes=([{}] * len(weights), _lengths(cache, form), [{}, {}]),
             prefer_deferred_runtime_asserts_over_guards=True,
         )
-        torch._inductor.aoti_compile_and_package(
-            exported, package_path=str(path), inductor_configs=dict(OPTIONS)
-        )
+        with fetching.ahead() if recipe.fetches else nullcontext():
+            torch._inductor.aoti_compile_and_package(
+                exported, package_path=str(path), inductor_configs=dict(OPTIONS)
+            )
 
 
 def _example(
@@ -146,7 +151,7 @@ def _processor(device: str) -> str:
 def _sources() -> str:
     """A digest of the sources of the network, of the step, and this one."""
     here = Path(__file__).parent
-    own = [here / "step.py", here / "sampling.py", Path(__file__)]
+    own = [here / "step.py", here / "sampling.py", here / "fetching.py", Path(__file__)]
     files = [*sorted((here.parent / "model").glob("*.py")), *own]
     return hashlib.sha256(b"".join(path.read_bytes() for path in files)).hexdigest()
 

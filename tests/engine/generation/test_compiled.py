@@ -12,7 +12,7 @@ import torch
 
 from engine import machine
 from engine.config.sections import ModelConfig
-from engine.generation import compiled
+from engine.generation import compiled, fetching
 from engine.generation.beam import Beams, beam_search
 from engine.generation.compiled import CompiledStep, Steps
 from engine.generation.generate import GeneratedToken, generate, generate_batch
@@ -45,8 +45,16 @@ def one_thread() -> Iterator[None]:
     torch.set_num_threads(threads)
 
 
+@pytest.fixture(scope="module", autouse=True)
+def weights_fetched_ahead() -> Iterator[None]:
+    """As in networks that are larger than a processor's caches."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(fetching, "pays", lambda model, device: device == "cpu")
+        yield
+
+
 @pytest.fixture(scope="module")
-def kept() -> Path:
+def kept(weights_fetched_ahead: None) -> Path:
     """The package of one row, made once by the process that compiles, behind a text."""
     torch.set_num_threads(1)
     told: list[str] = []
