@@ -63,6 +63,9 @@ class KVCache:
             slots = self._kinds[window]
             shape = (rows, config.kv_heads, slots.total, config.head_width)
             self.layers.append(LayerCache(slots, shape, device, dtype))
+        slots_of_all = sum(layer.slots.total for layer in self.layers)
+        self._row_bytes = 2 * slots_of_all * config.kv_heads * config.head_width * dtype.itemsize
+        self._times = torch.arange(steps, device=device)
 
     @property
     def kinds(self) -> dict[int, Slots]:
@@ -72,9 +75,7 @@ class KVCache:
     @property
     def bytes(self) -> int:
         """Memory of all keys and values."""
-        return sum(
-            x.numel() * x.element_size() for layer in self.layers for x in (layer.k, layer.v)
-        )
+        return self._row_bytes * self.layers[0].k.shape[0]
 
     @property
     def largest_chunk(self) -> int:
@@ -102,8 +103,9 @@ class KVCache:
         self.n += T
 
     def positions(self, T: int) -> Tensor:
-        """Positions of the next T steps in their rows: (T,), or (B, T) where rows are padded."""
-        times_T = torch.arange(self.n, self.n + T, device=self.device)
+        """Positions of the next T steps in their rows: (T,), or (B, T) where rows are padded. Not
+        of a stream, which knows places only."""
+        times_T = self._times[self.n : self.n + T]
         if self.padding_B is None:
             return times_T
         return (times_T[None] - self.padding_B[:, None]).clamp(min=0)
