@@ -12,7 +12,7 @@ from __future__ import annotations
 from dataclasses import dataclass, fields
 from typing import NamedTuple
 
-from engine.arithmetic import count_parameters
+from engine.arithmetic import GRAM_FROM, count_parameters
 from engine.config import Config
 from engine.config.sections import ModelConfig
 from engine.footprint import (
@@ -151,8 +151,10 @@ def work(config: Config, vocab_size: int, precision: str, device: str) -> Work:
     turned = (model.n_head + model.kv_heads) * model.head_width * model.n_layer
     capped = 2 * FLOAT32 if model.logit_softcap else 0
     muon = config.optimizer.name == "muon"
+    by_gram = precision == "float32" and device == "cpu"
+    orthogonal = orthogonal_flops(model, vocab_size, by_gram) if muon else 0.0
     return Work(
-        products=batches * products + (orthogonal_flops(model, vocab_size) if muon else 0.0),
+        products=batches * products + orthogonal,
         product_bytes=batches * moved,
         written=batches * attention * written_out,
         squares=batches * again * squares * written_out,
@@ -212,10 +214,11 @@ def matrices(model: ModelConfig, vocab_size: int) -> list[Matrix]:
     return [*found, Matrix(C, model.n_expert, L, L)] if model.n_expert else found
 
 
-def orthogonal_flops(model: ModelConfig, vocab_size: int) -> float:
+def orthogonal_flops(model: ModelConfig, vocab_size: int, by_gram: bool) -> float:
     """FLOPs of one update by Muon: five times, of R×C matrices with R ≤ C, the products x·xᵀ,
-    its square, and theirs with x. Queries, keys and values count as matrices of their own, as do
-    the halves of a gated MLP."""
+    its square, and theirs with x; `by_gram`, where x is long, with x but twice, and seventeen of
+    R×R. Queries, keys and values count as matrices of their own, as do the halves of a gated
+    MLP."""
     qkv, proj, widen, narrow, *_ = matrices(model, vocab_size)
     H, G, D, F = model.n_head, model.kv_heads, model.head_width, model.hidden_width
     cut = [(qkv, [H * D, G * D, G * D]), (proj, [proj.outputs]), (narrow, [narrow.outputs])]
@@ -223,7 +226,10 @@ def orthogonal_flops(model: ModelConfig, vocab_size: int) -> float:
     for matrix, pieces in [*cut, (widen, [F] * (2 if model.gated else 1))]:
         for rows in pieces:
             short, long = sorted((rows, matrix.inputs))
-            total += matrix.held * 5 * (4 * short**2 * long + 2 * short**3)
+            if by_gram and long >= GRAM_FROM * short:
+                total += matrix.held * (4 * short**2 * long + 17 * 2 * short**3)
+            else:
+                total += matrix.held * 5 * (4 * short**2 * long + 2 * short**3)
     return total
 
 

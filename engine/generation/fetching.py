@@ -15,11 +15,12 @@ from __future__ import annotations
 import platform
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from typing import Any
-
-from torch import nn
+from typing import TYPE_CHECKING, Any
 
 from engine import machine
+
+if TYPE_CHECKING:
+    from torch import nn
 
 AHEAD = 2048
 """Bytes. 1024 and 4096 were as good."""

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 import torch
 from torch import Tensor, nn
 
+from engine import muon
 from engine.config.sections import ModelConfig, OptimizerConfig
 from engine.errors import CheckpointError
 from engine.model import GPT
@@ -159,6 +162,27 @@ def test_muon_is_torchs_own_muon_for_a_matrix_of_its_own() -> None:
             moved = (named[name] - start[name]).norm()
             assert (p - named[name]).norm() < 0.03 * moved, name
             assert moved > 0
+
+
+@pytest.mark.parametrize("shape", [(16, 32), (64, 256), (128, 1024)])
+@pytest.mark.parametrize("smallest", [1.0, 1e-2, 1e-6])
+def test_a_long_matrix_is_made_orthogonal_by_its_gram_matrix_as_by_itself(
+    monkeypatch: pytest.MonkeyPatch, shape: tuple[int, int], smallest: float
+) -> None:
+    """Singular values from 1 down to `smallest`, against the plain iteration in float64."""
+    torch.manual_seed(0)
+    rows, columns = shape
+    left, _ = torch.linalg.qr(torch.randn(2, rows, rows, dtype=torch.float64))
+    right, _ = torch.linalg.qr(torch.randn(2, columns, rows, dtype=torch.float64))
+    x = left @ torch.diag(torch.logspace(0, math.log10(smallest), rows).double()) @ right.mT
+    used: list[torch.Size] = []
+    by_gram = muon._by_gram
+    monkeypatch.setattr(muon, "_by_gram", lambda x: used.append(x.shape) or by_gram(x))
+    exact, ours = muon.orthogonalise(x), muon.orthogonalise(x.float())
+    assert used == [x.shape], "not for other types"
+    assert muon.orthogonalise(x[:, :, :rows].float().contiguous()).shape[-1] == rows
+    assert len(used) == 1, "nor for a square one"
+    assert (ours - exact).norm() < 1e-3 * exact.norm()
 
 
 def test_joined_matrices_are_made_orthogonal_one_by_one() -> None:
