@@ -13,6 +13,7 @@ Inductor has no setting for it: the line is put behind the loads that it writes.
 from __future__ import annotations
 
 import platform
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any
@@ -31,8 +32,8 @@ LARGE_CACHE = 32 << 20
 def pays(model: nn.Module, device: str) -> bool:
     """Whether the weights of `model` pass through the caches of `device` without staying there."""
     size = sum(tensor.nbytes for tensor in model.state_dict().values())
-    is_x86 = platform.machine().lower() in ("x86_64", "amd64")
-    return device == "cpu" and is_x86 and size > (machine.last_cache() or LARGE_CACHE)
+    is_known = (sys.platform, platform.machine()) == ("linux", "x86_64")  # and its compilers
+    return device == "cpu" and is_known and size > (machine.last_cache() or LARGE_CACHE)
 
 
 @contextmanager

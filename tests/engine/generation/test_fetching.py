@@ -64,6 +64,7 @@ def test_it_pays_where_weights_pass_through_the_caches(
 ) -> None:
     monkeypatch.setattr(machine, "last_cache", lambda: cache)
     monkeypatch.setattr(fetching.platform, "machine", lambda: kind)
+    monkeypatch.setattr(fetching.sys, "platform", "linux")
     model = GPT(SHAPE, 65)
     assert fetching.pays(model, device) is expected
 
