@@ -46,7 +46,7 @@ def bend(h: Tensor, kind: str) -> Tensor:
 
 
 class SquaredReLU(torch.autograd.Function):
-    """relu(h)² and its gradient 2·relu(h), to the bit that of autograd, which goes over memory five
+    """relu(h)² and its gradient 2·relu(h): to the bit that of autograd, which goes over memory four
     times where this does twice. A compiler needs neither."""
 
     @staticmethod

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import pytest
+import torch
+from torch.utils.flop_counter import FlopCounterMode
 
 from engine.arithmetic import count_parameters, flops_per_token
 from engine.config import Config
+from engine.config.sections import ModelConfig, OptimizerConfig
 from engine.footprint import multiplied_parameters
 from engine.hardware import find_card
-from engine.step_time import NAMES, find_pace, matrices, step_seconds, work
+from engine.model import GPT
+from engine.optim import Optimizer
+from engine.step_time import NAMES, find_pace, matrices, orthogonal_flops, step_seconds, work
 from tests.engine.model.shapes import draw_config
 
 BASE = Config().with_values({"train.max_steps": 10})
@@ -33,6 +38,18 @@ def test_every_matrix_is_counted_whatever_the_network() -> None:
             counted = work(config, VOCAB, "float32", "cpu")
             total = counted.products + counted.written + counted.fused
             assert total == pytest.approx(tokens * flops_per_token(model, VOCAB))
+
+
+@pytest.mark.parametrize("lower", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("mlp", ["gelu", "swiglu"])
+def test_the_products_of_muon_are_those_that_it_makes(lower: torch.dtype, mlp: str) -> None:
+    shape = ModelConfig(n_layer=2, n_head=4, n_kv_head=2, n_embd=32, context_length=8, mlp=mlp)
+    precision = str(lower).removeprefix("torch.")
+    optimizer = Optimizer(GPT(shape, 30), shape, OptimizerConfig(name="muon"), precision)
+    with FlopCounterMode(display=False) as counted:
+        optimizer.step()
+    expected = orthogonal_flops(shape, 30, by_gram=lower is torch.float32)
+    assert counted.get_total_flops() == expected
 
 
 def test_more_work_takes_longer() -> None:
