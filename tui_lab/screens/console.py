@@ -75,7 +75,7 @@ class ConsoleScreen(Keeping, Branching, Beside, LabScreen):
         """What stands in the second column."""
         self.measure: Measure = MEASURES["probability"]
         self.departure: int | None = None
-        """The piece at which the newest branch was taken."""
+        """The piece at which the newest branch was taken, until the cursor leaves it."""
         self._count = 0
         self._wanted: list[str | None] = []  # asked for before the screen was there
 
@@ -335,9 +335,10 @@ class ConsoleScreen(Keeping, Branching, Beside, LabScreen):
     def _add(self, generation: Generation, tokens: list[Token]) -> None:
         transcript = self.columns.of(generation).transcript
         transcript.add(tokens)
-        first = generation.tokens == len(tokens)
-        if first and generation.fork is not None and transcript.cursor == self.departure:
-            transcript.go_to_token(generation, len(generation.shared))  # on along the branch
+        departed = self.departure is not None and transcript.cursor == self.departure
+        if generation.fork is not None and departed:
+            # On along the branch; its first tokens may be parts of a character, and have no text.
+            transcript.go_to_token(generation, len(generation.shared))
 
     def show_status(self) -> None:
         """What is waited for, and the figures of each text."""
@@ -366,6 +367,8 @@ class ConsoleScreen(Keeping, Branching, Beside, LabScreen):
         view = event.view
         if view is not self.transcript:
             return  # the text beside, emptied or shortened
+        if view.cursor != self.departure:
+            self.departure = None
         self.query_one(Alternatives).piece = (
             None if event.piece is None else view.pieces[event.piece]
         )

@@ -182,6 +182,23 @@ async def test_a_branch_is_the_text_up_to_there_the_other_token_and_on(pilot):
     assert trunk.tokens == 20, "nothing is lost"
 
 
+async def test_the_cursor_waits_for_the_first_text_of_a_branch(pilot):
+    """Its first tokens may be parts of a character, without text, and come by themselves."""
+    await pilot.press("a", "enter")
+    await settled(pilot)
+    screen = pilot.app.screen
+    pilot.generator.gate = threading.Semaphore(1)
+    await pilot.press("escape", "home", "right", "right", "b", "enter")
+    current = lambda: screen.conversation.current  # noqa: E731
+    await until(pilot, lambda: current() is not None and current().tokens == 1)
+    await pilot.pause()
+    trunk, branch = screen.transcript.generations
+    assert screen.transcript.token_at_cursor() == (trunk, 3)
+    pilot.generator.gate.release(30)
+    await grown_to(pilot, 2)
+    assert screen.transcript.token_at_cursor() == (branch, 4)
+
+
 async def test_from_a_branch_back_to_where_it_left_and_anywhere_in_the_tree(pilot):
     await pilot.press("a", "enter")
     await settled(pilot)

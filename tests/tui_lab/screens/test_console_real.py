@@ -49,6 +49,7 @@ async def test_a_real_branch_and_a_real_difference(pilot):
     branch's first token is the one that was chosen."""
     screen = pilot.app.screen
     screen.query_one("#max_tokens", Slider).value = 12
+    screen.query_one(SeedField).value = 3
     screen.use_beside(screen.source)
     await pilot.press(*"def ", "enter")
     await settled(pilot)
