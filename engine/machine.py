@@ -73,7 +73,8 @@ def _cpuinfo() -> dict[str, str]:
 
 
 def cpu_name() -> str:
-    """The processor's model name, its widest instructions, the number of usable cores.
+    """The processor's model name, its widest instructions, its last cache, the number of usable
+    cores: "AMD EPYC (AVX2, 32 MB cache), 2 cores".
 
     Virtual machines call very different processors by one name: what was measured on one must not
     be taken for the other.
@@ -81,7 +82,9 @@ def cpu_name() -> str:
     model = _cpuinfo().get("model name") or platform.processor() or platform.machine() or "CPU"
     flags = _cpu_flags()
     widest = next((title for flag, title in _WIDEST.items() if flag in flags), "")
-    model += f" ({widest})" if widest else ""
+    cache = f"{last_cache() >> 20} MB cache" if last_cache() >> 20 else ""
+    known = ", ".join(filter(None, (widest, cache)))
+    model += f" ({known})" if known else ""
     return f"{model}, {cores()} {'core' if cores() == 1 else 'cores'}"
 
 

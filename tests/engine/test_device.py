@@ -206,17 +206,19 @@ def test_products_in_8_bits_are_refused_where_there_are_no_units_for_them() -> N
 
 
 @pytest.mark.parametrize(
-    ("flags", "told"),
+    ("flags", "cache", "told"),
     [
-        ("fpu avx2 avx512f avx512_bf16", "AMD EPYC (AVX-512 bf16), "),
-        ("fpu avx2", "AMD EPYC (AVX2), "),
-        ("fpu", "AMD EPYC, "),
+        ("fpu avx2 avx512f avx512_bf16", 32 << 20, "AMD EPYC (AVX-512 bf16, 32 MB cache), "),
+        ("fpu avx2", 8 << 20, "AMD EPYC (AVX2, 8 MB cache), "),
+        ("fpu avx2", 0, "AMD EPYC (AVX2), "),
+        ("fpu", 0, "AMD EPYC, "),
     ],
 )
 def test_processors_of_one_name_are_told_apart(
-    monkeypatch: pytest.MonkeyPatch, flags: str, told: str
+    monkeypatch: pytest.MonkeyPatch, flags: str, cache: int, told: str
 ) -> None:
     """A virtual machine's are all called alike: one's measured peak is not another's."""
+    monkeypatch.setattr(machine, "last_cache", lambda: cache)
     monkeypatch.setattr(machine, "_cpuinfo", lambda: {"model name": "AMD EPYC", "flags": flags})
     assert machine.cpu_name().startswith(told)
     assert machine.cpu_has_bfloat16() is ("bf16" in flags)
