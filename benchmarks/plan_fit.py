@@ -112,7 +112,10 @@ def fit_heap(rows: list[dict[str, Any]]) -> Heap:
     """
     rows = [row for row in rows if not configuration(row, row["compiled"]).model.n_expert]
     compiled, precision = rows[0]["compiled"], rows[0]["measured"]["precision"]
-    counts = [counted(configuration(row, compiled), row["vocabulary"], precision) for row in rows]
+    counts = [
+        counted(configuration(row, compiled), row["vocabulary"], precision, compiled)
+        for row in rows
+    ]
     fixed = np.array(
         [sum(row["memory"][part] for part in ("weights", "gradients", "optimizer")) for row in rows]
     )

@@ -137,9 +137,8 @@ class _Kinds:
         self.flex = device == "cuda" and not self.dropping and model.attention in ("auto", "flex")
 
     def norm(self, width: int) -> int:
-        """Its input in float32, and its result; on a CPU RMSNorm's input over its root too."""
-        over_root = FLOAT32 if self.model.norm == "rmsnorm" and self.on_cpu else 0
-        return (FLOAT32 + over_root + self.a) * width
+        """Its input in float32, and its result."""
+        return (FLOAT32 + self.a) * width
 
     def mlp(self) -> float:
         """Between the second norm's result and the stream."""
@@ -163,13 +162,12 @@ class _Kinds:
         Q, K = H * D, G * D
         normed = 0
         if model.qk_norm:
-            # Its input in float32 (in float32 that is the qkv product itself), on a CPU over its
-            # root once more.
-            normed = (FLOAT32 * self.on_cpu + (FLOAT32 if a == 2 else 0)) * (Q + K)
-            normed += FLOAT32 * (Q + 2 * K) if a == FLOAT32 else 0
+            # Its input in float32; in float32 that is the qkv product itself.
+            normed = FLOAT32 * (Q + K) if a == 2 else FLOAT32 * (Q + 2 * K)
         if self.written_out:
             # Queries, keys and values beside each query that they serve, and the result.
             return normed + 4 * a * Q
+        plain = self.dropping and self.on_cpu  # its tiled kernel cannot drop weights
         special = model.learned_sinks or self._hides(layer)
         if model.learned_sinks and not (self.flex and special):
             # Heads are padded, and so copies; a sink more in front of the keys, and without a mask
@@ -183,11 +181,11 @@ class _Kinds:
             # beside it once they were turned or normed.
             kept = normed + a * (2 * Q + 2 * K) + FLOAT32 * H
             if model.position == "rope" or model.qk_norm:
-                shared = FLOAT32 * (Q + 2 * K) if model.qk_norm and a == FLOAT32 else 0
-                kept += a * (Q + K) - shared
-        if self.dropping and self.on_cpu:
-            # Its tiled kernel cannot drop weights; the plain one works in float32, with every key
-            # beside each query that it serves.
+                kept += a * (Q + K)
+            if model.qk_norm and a == FLOAT32 and (H == G or not plain):
+                kept -= FLOAT32 * (Q + 2 * K)  # the norms' input is that same product
+        if plain:
+            # Every key and value beside each query that it serves, in float32.
             kept += (FLOAT32 - a) * 3 * Q
         return kept
 
@@ -224,7 +222,7 @@ def training_memory(
     copies = 0 if precision == "float32" else 2 * multiplied_parameters(model, vocab_size)
     if device == "cpu":
         heap = HEAPS[compiled, precision != "float32"]
-        count = counted(config, vocab_size, precision)
+        count = counted(config, vocab_size, precision, compiled)
         runtime, late = heap.runtime, round(count.late(heap))
         activations, logits = (round(size) for size in count.held(heap))
     else:
@@ -249,7 +247,7 @@ def training_memory(
     )
 
 
-def counted(config: Config, vocab_size: int, precision: str) -> Counted:
+def counted(config: Config, vocab_size: int, precision: str, compiled: bool) -> Counted:
     """What training `config` on a CPU keeps, before its allocator's share."""
     logits = logit_bytes(config, vocab_size, precision)
     gradients = FLOAT32 * count_parameters(config.model, vocab_size)
@@ -257,15 +255,16 @@ def counted(config: Config, vocab_size: int, precision: str) -> Counted:
         return Counted(recomputed_bytes(config, precision, "cpu"), 0, 0, logits, gradients)
     plain = activation_bytes(config, precision, "cpu", squares=False)
     squares = activation_bytes(config, precision, "cpu") - plain
-    return Counted(plain, root_bytes(config), squares, logits, gradients)
+    roots = root_bytes(config) if compiled else 0
+    return Counted(plain + roots, roots, squares, logits, gradients)
 
 
 def root_bytes(config: Config) -> int:
-    """What RMSNorm keeps on a CPU beside its input and its result."""
+    """What a compiled RMSNorm keeps beside its input and its result: its input over its root."""
     model, tokens = config.model, config.train.batch_size * config.model.context_length
-    if model.norm != "rmsnorm":
-        return 0
-    return 2 * model.n_layer * FLOAT32 * model.n_embd * tokens
+    stream = (2 * model.n_layer + 1) * model.n_embd if model.norm == "rmsnorm" else 0
+    heads = (model.n_head + model.kv_heads) * model.head_width if model.qk_norm else 0
+    return FLOAT32 * (stream + model.n_layer * heads) * tokens
 
 
 def logit_bytes(config: Config, vocab_size: int, precision: str) -> int:

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from engine.config.sections import ModelConfig
+from engine.model.norm import learns_eagerly
 
 CLAMP, SLOPE = 7.0, 1.702
 """GPT-OSS's bound on the halves of its MLP, and the slope that makes a sigmoid a GELU."""
@@ -31,7 +32,7 @@ def bend(h: Tensor, kind: str) -> Tensor:
         return functional.gelu(h, approximate="tanh")
     if kind == "relu2":
         # Squared, ReLU has no corner and keeps its zeros (Primer, So et al. 2021).
-        if h.requires_grad and torch.is_grad_enabled() and not torch.compiler.is_compiling():
+        if learns_eagerly(h):
             return SquaredReLU.apply(h)
         return functional.relu(h).square()
     gate, up = h.chunk(2, dim=-1)

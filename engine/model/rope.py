@@ -12,11 +12,14 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from engine.config.sections import ModelConfig
+from engine.model.norm import learns_eagerly
 
 LLAMA3_LOW, LLAMA3_HIGH = 1.0, 4.0
 """Turns within the original context below which a pair is slowed down by the whole factor, and
@@ -34,12 +37,39 @@ class Rotation:
 
     def __call__(self, x_BTHD: Tensor) -> Tensor:
         """`x_BTHD` turned, in its own type; computed in float32."""
+        if learns_eagerly(x_BTHD):
+            return Turned.apply(x_BTHD.float(), *self.whole).to(x_BTHD.dtype)
         first, second = x_BTHD.float().chunk(2, dim=-1)
         turned = (
             first * self.cos - second * self.sin,
             second * self.cos + first * self.sin,
         )
         return torch.cat(turned, dim=-1).to(x_BTHD.dtype)
+
+    @cached_property
+    def whole(self) -> tuple[Tensor, Tensor]:
+        """For both halves of a head: the cosines, and what the other half is multiplied with."""
+        return torch.cat((self.cos, self.cos), dim=-1), torch.cat((-self.sin, self.sin), dim=-1)
+
+
+class Turned(torch.autograd.Function):
+    """The rotation over a head's whole width, and its gradient, which is turned back: in three
+    passes over memory where autograd's goes over halves a dozen times."""
+
+    @staticmethod
+    def forward(ctx: Any, x_BTHD: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+        ctx.save_for_backward(cos, sin)
+        return _turned(x_BTHD, cos, sin)
+
+    @staticmethod
+    def backward(ctx: Any, gradient_BTHD: Tensor) -> tuple[Tensor, None, None]:
+        cos, sin = ctx.saved_tensors
+        return _turned(gradient_BTHD, cos, -sin), None, None
+
+
+def _turned(x_BTHD: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+    first, second = x_BTHD.chunk(2, dim=-1)
+    return torch.cat((second, first), dim=-1).mul_(sin).addcmul_(x_BTHD, cos)
 
 
 def rotation(config: ModelConfig, positions: Tensor) -> Rotation:
