@@ -53,6 +53,8 @@ def test_only_while_it_lasts() -> None:
     ("cache", "kind", "device", "expected"),
     [
         (1 << 10, "x86_64", "cpu", True),
+        (800_000, "x86_64", "cpu", True),  # 423 kB of weights: more than stays
+        (2_000_000, "x86_64", "cpu", False),
         (1 << 30, "x86_64", "cpu", False),  # the weights stay in the cache
         (0, "x86_64", "cpu", False),  # untold: taken for a large one
         (1 << 10, "aarch64", "cpu", False),
