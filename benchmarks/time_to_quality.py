@@ -37,8 +37,8 @@ SHARE = {"cpu": 1 / 5, "cuda": 1 / 3}
 GOOD = {"cpu": (1.60, 1.0), "cuda": (1.4697, 1 / 3)}
 """A loss to reach within that share of the peer's whole time; on a GPU it is the best that nanoGPT
 publishes."""
-LOOKS = 40
-"""Evaluations of one of our runs: each ends at most a fortieth of the run after the goal."""
+LOOKS = 80
+"""Evaluations of one of our runs: a goal is found at most an eightieth of the run late."""
 STALL = 5.0
 """A step that took so many times the median, and half a second, waited for the compiler."""
 
