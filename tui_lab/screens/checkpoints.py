@@ -87,6 +87,11 @@ class CheckpointsScreen(LookingScreen):
         return self.query_one("#checkpoints", Table)
 
     @property
+    def gone(self) -> bool:
+        """Whether the app is being left: what was read meanwhile has nowhere to be shown."""
+        return not self.query("#checkpoints")
+
+    @property
     def views(self) -> Views:
         return self.query_one(Views)
 
@@ -131,7 +136,7 @@ class CheckpointsScreen(LookingScreen):
     # Showing.
 
     def show_rows(self) -> None:
-        if not self._known:
+        if not self._known or self.gone:
             return
         listed = [pair for pair in self.found if self.run is None or pair[0].run == self.run]
         shown = [pair for pair in listed if rows.matches(pair[0], self.words)]
@@ -147,6 +152,8 @@ class CheckpointsScreen(LookingScreen):
 
     def show_detail(self, *, keep_place: bool = True) -> None:
         """The view of the checkpoint under the cursor; its headers are read if they were not."""
+        if self.gone:
+            return
         chosen = self.selected
         pane = self.query_one("#pane", Pane)
         if chosen is None:

@@ -333,12 +333,8 @@ class ConsoleScreen(Keeping, Branching, Beside, LabScreen):
         self.show_status()
 
     def _add(self, generation: Generation, tokens: list[Token]) -> None:
-        transcript = self.columns.of(generation).transcript
-        transcript.add(tokens)
-        departed = self.departure is not None and transcript.cursor == self.departure
-        if generation.fork is not None and departed:
-            # On along the branch; its first tokens may be parts of a character, and have no text.
-            transcript.go_to_token(generation, len(generation.shared))
+        self.columns.of(generation).transcript.add(tokens)
+        self.follow_branch(generation)
 
     def show_status(self) -> None:
         """What is waited for, and the figures of each text."""

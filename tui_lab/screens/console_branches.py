@@ -130,6 +130,14 @@ class Branching:
         self.begin(new)
         self.transcript.focus()
 
+    def follow_branch(self: ConsoleScreen, generation: Generation) -> None:
+        """The cursor goes on along the newest branch, unless it was moved meanwhile."""
+        if generation.fork is None or self.departure is None:
+            return
+        if self.transcript.cursor == self.departure:
+            # It stays while there is no text: the first tokens may be parts of a character.
+            self.transcript.go_to_token(generation, len(generation.shared))
+
     def action_trunk(self: ConsoleScreen) -> None:
         """From a branch to the place where it left the text before it."""
         chosen = self.chosen()

@@ -231,6 +231,17 @@ async def test_deleting_asks_twice(changing: Lab, own_only: None) -> None:
         await until(pilot, lambda: len(app.screen.table.rows) == 2)
 
 
+async def test_what_was_read_while_the_app_was_left_is_shown_nowhere(shared: Lab) -> None:
+    """It ended in a traceback when the headers of a checkpoint came late."""
+    app = Browser(shared, "checkpoints")
+    async with app.run_test(size=(120, 30)) as pilot:
+        await ready(pilot)
+        screen = app.screen
+        await screen.query_one("#checkpoints").remove()
+        await screen._inspect(screen.found[0][0].path)
+        screen.show_rows()
+
+
 async def test_what_ships_is_shown_as_such_and_refused(
     shared: Lab, monkeypatch: pytest.MonkeyPatch
 ) -> None:
