@@ -132,9 +132,8 @@ class Branching:
 
     def follow_branch(self: ConsoleScreen, generation: Generation) -> None:
         """The cursor goes on along the newest branch, unless it was moved meanwhile."""
-        if generation.fork is None or self.departure is None:
-            return
-        if self.transcript.cursor == self.departure:
+        left = None if generation.fork is None else self.departure
+        if left is not None and self.transcript.cursor == left:
             # It stays while there is no text: the first tokens may be parts of a character.
             self.transcript.go_to_token(generation, len(generation.shared))
 

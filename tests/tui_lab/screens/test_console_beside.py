@@ -189,8 +189,8 @@ async def test_the_cursor_waits_for_the_first_text_of_a_branch(pilot):
     screen = pilot.app.screen
     pilot.generator.gate = threading.Semaphore(1)
     await pilot.press("escape", "home", "right", "right", "b", "enter")
-    current = lambda: screen.conversation.current  # noqa: E731
-    await until(pilot, lambda: current() is not None and current().tokens == 1)
+    await until(pilot, lambda: len(screen.transcript.generations) == 2)
+    await until(pilot, lambda: screen.transcript.generations[1].tokens == 1)
     await pilot.pause()
     trunk, branch = screen.transcript.generations
     assert screen.transcript.token_at_cursor() == (trunk, 3)
