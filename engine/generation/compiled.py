@@ -55,9 +55,9 @@ KEPT = 32
 class CompiledStep:
     """A loaded package, with the weights of `model`."""
 
-    def __init__(self, package: Path, model: GPT) -> None:
+    def __init__(self, package: Path, model: GPT, form: Form) -> None:
         """Raises what PyTorch raises for a package that it cannot load."""
-        self._model = model
+        self._model, self._form = model, form
         device = model.wte.weight.device
         loaded = torch._inductor.aoti_load_package(
             package,
@@ -91,11 +91,10 @@ class CompiledStep:
         return drawn_B1, told_BX
 
     def _read(self, tokens_B1: Tensor, cache: KVCache, draw: list[Tensor]) -> list[Tensor]:
-        most = 1 + max(slots.total for slots in cache.kinds.values())
-        if len(self._counted) < most:
-            self._counted = torch.arange(2 * most, device=cache.device)
+        if len(self._counted) <= cache.most_slots:
+            self._counted = torch.arange(2 * (cache.most_slots + 1), device=cache.device)
         whole = reads_all(cache)
-        inputs = inputs_of(tokens_B1, cache, self._counted, Form.of(cache), whole=whole) + draw
+        inputs = inputs_of(tokens_B1, cache, self._counted, self._form, whole=whole) + draw
         found = self._replay(inputs, cache) if whole else self._run_of(inputs)
         cache.end(1)
         return found
@@ -110,6 +109,7 @@ class CompiledStep:
     def _run_of(self, inputs: list[Tensor]) -> list[Tensor]:
         return self._run([*self._weights, *inputs])
 
+    @torch.inference_mode()
     def _replay(self, inputs: list[Tensor], cache: KVCache) -> list[Tensor]:
         """The same on CUDA, where a token costs one launch instead of hundreds: its kernels are
         recorded at the first of a text and replayed. (No GPU was at hand: this has never run.)"""
@@ -221,7 +221,7 @@ class Steps:
                 self._told("compiled", f"in {time.perf_counter() - started:.0f} s")
             package.touch()
             assert isinstance(self._model, GPT)
-            self._ready[form] = CompiledStep(package, self._model)
+            self._ready[form] = CompiledStep(package, self._model, form)
         except Exception as error:
             if not self._given_up:
                 self._told("failed", in_words(error))

@@ -21,8 +21,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 from torch import Tensor
@@ -33,7 +32,7 @@ from engine.generation.params import SamplingParams
 from engine.generation.sampling import (
     LIKELIEST,
     SMALLEST_TEMPERATURE,
-    exponential_race,
+    exponential_races,
     new_generator,
     next_token_probabilities,
     tell,
@@ -45,22 +44,21 @@ if TYPE_CHECKING:
     from engine.generation.compiled import CompiledStep, Steps
     from engine.model import GPT
 
-Found = TypeVar("Found")
-
 PREFILL = 512
 """Tokens of a prompt that are read at once: enough to keep a device busy, few enough to be asked
 in between whether to stop."""
 
 
-@dataclass(frozen=True)
-class Drawn:
+class Drawn(NamedTuple):
     """One token, by its number. Probabilities and entropy are the model's own, at temperature 1."""
 
     token: int
     probability: float
     entropy: float
     """Nats."""
-    likeliest: Sequence[tuple[int, float]]
+    likeliest: tuple[int, ...]
+    chances: list[float]
+    """The probabilities of `likeliest`."""
 
 
 class Stopped(Exception):
@@ -86,6 +84,8 @@ class Decoding:
         different lengths that outgrow the context."""
         self.model, self.params, self.device = model, params, device
         self._steps = steps
+        drawn = params.unfiltered and params.temperature >= SMALLEST_TEMPERATURE
+        self._may_draw_compiled = drawn and likeliest <= LIKELIEST
         if steps is not None:
             steps.begin()
         self.likeliest = min(likeliest, model.vocab_size)
@@ -94,6 +94,10 @@ class Decoding:
         """A token for each row that is taken in the first draw's place: where a text branches."""
         seeds = [row_seed(params.seed, row) for row in range(len(prompts))]
         self._generators = [new_generator(seed, device) for seed in seeds]
+        self._races: list[Tensor] = []
+        """(B, V) for each of the next tokens, the next one last."""
+        self._step: CompiledStep | None = None
+        """Found once, it serves as long as the rows and the cache stay."""
         longest = max(map(len, prompts))
         padding = [longest - len(prompt) for prompt in prompts]
         rows = [[0] * pad + list(prompt) for pad, prompt in zip(padding, prompts, strict=True)]
@@ -101,7 +105,7 @@ class Decoding:
         self._padding = torch.tensor(padding, dtype=torch.long, device=device)
         self._going: Tensor | None = None
         """Rows of the cache that go on; None: all. A compiled step is made for a number of rows."""
-        context = model.config.context_length
+        self._context = context = model.config.context_length
         # Padding repeats the row's first token: the penalty counts a token once however often.
         first_B1 = self._unread.gather(1, self._padding[:, None])
         places_T = torch.arange(longest, device=device)
@@ -115,51 +119,63 @@ class Decoding:
     def next(self) -> list[Drawn]:
         """One more token for each row. Raises Stopped in a prompt that is still being read, and
         EngineError when the weights are not finite."""
-        with torch.inference_mode(), evaluating(self.model):
-            race_BV = exponential_race(self._generators, self.model.vocab_size, self.device)
-            tokens_B1, told_BX = self._draw_compiled(race_BV) or self._draw(race_BV)
-            if self._going is None:
-                self._unread = tokens_B1
-            else:
-                self._unread = self._unread.index_copy(0, self._going, tokens_B1)
-            told = told_BX.tolist()  # the one copy to the host, and wait
+        if not self._races:
+            races = exponential_races(self._generators, self.model.vocab_size, self.device)
+            self._races = races[::-1]
+        race_BV = self._races.pop()
+        told_BX = self._draw_compiled(race_BV)
+        if told_BX is None:
+            with torch.inference_mode(), evaluating(self.model):
+                told_BX = self._draw(race_BV)
+        told = told_BX.tolist()  # the one copy to the host, and wait
         drawn = [self._drawn(numbers) for numbers in told]
         self._late.append([one.token for one in drawn])
-        if len(self._late) == self.model.config.context_length:
+        if len(self._late) == self._context:
             self._seen()  # forgets what no longer counts
         return drawn
 
-    def _draw_compiled(self, race_BV: Tensor) -> tuple[Tensor, Tensor] | None:
-        """By a compiled step that draws as well, if there is one and it can: the tokens (B, 1), and
-        what is told of them."""
-        params = self.params
-        drawn = params.unfiltered and params.temperature >= SMALLEST_TEMPERATURE
-        if not drawn or self.first or self._going is not None or self.likeliest > LIKELIEST:
+    def _draw_compiled(self, race_BV: Tensor) -> Tensor | None:
+        """By a compiled step that draws as well, if there is one and it can: `tell` of the tokens.
+        It records no gradient and drops nothing out, whatever the mode: to change modes costs."""
+        if self._steps is None or self._full():
             return None
-        if self._steps is None or self._unread.shape[1] > 1 or not self.cache.n or self._full():
+        if self._step is None:
+            if not self._may_draw_compiled or self._unread.shape[1] > 1 or not self.cache.n:
+                return None
+            if self.first or self._going is not None:
+                return None
+            self._step = self._steps.next(self.cache)
+            if self._step is None:
+                return None
+        try:
+            self._unread, told_BX = self._step.draw(
+                self._unread, self.cache, race_BV, self._temperature
+            )
+        except RuntimeError as error:
+            self._step = None
+            self._steps.give_up(error)
             return None
-        return _by_step(
-            self._steps,
-            self.cache,
-            lambda step: step.draw(self._unread, self.cache, race_BV, self._temperature),
-        )
+        return told_BX
 
-    def _draw(self, race_BV: Tensor) -> tuple[Tensor, Tensor]:
+    def _draw(self, race_BV: Tensor) -> Tensor:
         logits_BV, own_BV, entropy_B = self._scores()
         seen_BN = self._seen() if self.params.repetition_penalty != 1.0 else self._early
         tokens_B = winners(next_token_probabilities(logits_BV, seen_BN, self.params), race_BV)
         if self.first:
             tokens_B = torch.tensor(self.first, dtype=torch.long, device=self.device)
             self.first = ()
-        return tokens_B[:, None], tell(own_BV, entropy_B, tokens_B, self.likeliest)
+        if self._going is None:
+            self._unread = tokens_B[:, None]
+        else:
+            self._unread = self._unread.index_copy(0, self._going, tokens_B[:, None])
+        return tell(own_BV, entropy_B, tokens_B, self.likeliest)
 
     def _seen(self) -> Tensor:
         """(B, N) the newest tokens of the texts, as many as the context holds at most. Made when it
         is asked for: most texts never do."""
         if self._late:
             late_BN = torch.tensor(self._late, dtype=torch.long, device=self.device).T
-            context = self.model.config.context_length
-            self._early = torch.cat((self._early, late_BN), dim=1)[:, -context:]
+            self._early = torch.cat((self._early, late_BN), dim=1)[:, -self._context :]
             self._late.clear()
         return self._early
 
@@ -168,7 +184,9 @@ class Decoding:
         if len(rows) == len(self._generators):
             return
         chosen = torch.tensor(rows, dtype=torch.long, device=self.device)
+        self._step = None
         with torch.inference_mode():
+            self._races = [race_BV[chosen] for race_BV in self._races]
             self._early = self._seen()[chosen]
             self._generators = [self._generators[row] for row in rows]
             self._going = chosen if self._going is None else self._going[chosen]
@@ -197,26 +215,26 @@ class Decoding:
     def _start_anew(self) -> Tensor:
         """A new cache for the newest half of the context, which is still to be read."""
         self._leave_out()
-        context = self.model.config.context_length
-        newest_BT = self._seen()[:, -max(1, context // 2) :]
+        self._step = None
+        newest_BT = self._seen()[:, -max(1, self._context // 2) :]
         self._padding = (self._padding - (self.cache.n + 1 - newest_BT.shape[1])).clamp(min=0)
-        self.cache = self._new_cache(context)
+        self.cache = self._new_cache(self._context)
         return newest_BT
 
     def _new_cache(self, length: int) -> KVCache:
         return new_cache(self.model, self._padding, length, self.params, self.device)
 
     def _drawn(self, numbers: list[float]) -> Drawn:
-        token, probability, entropy, *likeliest = numbers
+        token, probability, entropy = numbers[:3]
         if not math.isfinite(probability):
             raise EngineError(
                 "the model's output is not finite: its weights have diverged",
                 "generate from an earlier checkpoint",
             )
-        half = len(likeliest) // 2
-        ids = [int(number) for number in likeliest[: min(half, self.likeliest)]]
-        best = list(zip(ids, likeliest[half:], strict=False))
-        return Drawn(int(token), probability, entropy, best)
+        told = (len(numbers) - 3) // 2
+        best = min(told, self.likeliest)
+        ids = tuple(map(int, numbers[3 : 3 + best]))
+        return Drawn(int(token), probability, entropy, ids, numbers[3 + told : 3 + told + best])
 
 
 def new_cache(
@@ -271,25 +289,15 @@ def scores(
     """After `unread_BT`, which is read: logits (B, V), their softmax (B, V) and its entropy in nats
     (B,), in float32. By a compiled step where `steps` has one. Raises Stopped."""
     if steps is not None and unread_BT.shape[1] == 1 and cache.n:
-        found = _by_step(steps, cache, lambda step: step(unread_BT, cache))
-        if found is not None:
-            return found
+        step = steps.next(cache)
+        if step is not None:
+            try:
+                return step(unread_BT, cache)
+            except RuntimeError as error:  # the cache has not counted the token: it is read below
+                steps.give_up(error)
     logits_BV = model.logits(read(model, cache, unread_BT, should_stop)).float()
     own_BV = logits_BV.softmax(-1)
     return logits_BV, own_BV, torch.special.entr(own_BV).sum(-1)
-
-
-def _by_step(steps: Steps, cache: KVCache, call: Callable[[CompiledStep], Found]) -> Found | None:
-    """`call` with the compiled step for `cache`; None if there is none, or it fails: the cache has
-    not counted the token then, which is to be read eagerly."""
-    step = steps.next(cache)
-    if step is None:
-        return None
-    try:
-        return call(step)
-    except RuntimeError as error:
-        steps.give_up(error)
-        return None
 
 
 def row_seed(seed: int | None, row: int) -> int | None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import cache
 from typing import TYPE_CHECKING
 
 import torch
@@ -100,7 +101,7 @@ def generate(
         steps=steps,
     )
     decoding.first = first
-    text = _Text(tokenizer, params)
+    text = _Text(tokenizer, params, cache(tokenizer.token_text))
     text.skip(kept)
     rows = _run(decoding, [text], should_stop)
     return (token for _, token in rows)
@@ -139,7 +140,8 @@ def generate_batch(
         should_stop=should_stop,
         steps=steps,
     )
-    return _run(decoding, [_Text(tokenizer, params) for _ in ids], should_stop)
+    name = cache(tokenizer.token_text)
+    return _run(decoding, [_Text(tokenizer, params, name) for _ in ids], should_stop)
 
 
 def encode_prompt(tokenizer: Tokenizer, prompt: str) -> list[int]:
@@ -242,9 +244,13 @@ def _run(
 class _Text:
     """One continuation: from drawn tokens to shown ones."""
 
-    def __init__(self, tokenizer: Tokenizer, params: SamplingParams) -> None:
+    def __init__(
+        self, tokenizer: Tokenizer, params: SamplingParams, name: Callable[[int], str]
+    ) -> None:
+        """`name`: of a token for people."""
         self.ended = False
         self._tokenizer, self._params = tokenizer, params
+        self._name = name
         self._decoder = StreamDecoder(tokenizer)
         self._held = Held(params.stop)
         self._count = 0
@@ -268,16 +274,15 @@ class _Text:
             reason = "cancelled"
         if reason:
             text += self._decoder.flush()
-        names = tuple((tokenizer.token_text(token), chance) for token, chance in drawn.likeliest)
         token = GeneratedToken(
             index=self._count - 1,
             token=drawn.token,
             text=text,
             probability=drawn.probability,
-            alternatives=names,
+            alternatives=tuple(zip(map(self._name, drawn.likeliest), drawn.chances, strict=True)),
             reason=reason,
             entropy=drawn.entropy,
-            alternative_ids=tuple(token for token, _ in drawn.likeliest),
+            alternative_ids=drawn.likeliest,
             cache_bytes=cache_bytes,
         )
         self._held.add(token)

@@ -5,7 +5,8 @@ logits processors (repetition penalty, temperature, top-k, top-p, min-p); a filt
 drops to minus infinity, so that it can never be drawn. Every filter keeps at least one token, and
 among equally likely tokens the lower ids stay: the result never depends on how a device sorts.
 
-Shapes: V vocabulary, N tokens already there; any axes before them are rows, each by itself.
+Shapes: V vocabulary, N tokens already there, T tokens to come; any axes before them are rows, each
+by itself.
 Nothing here waits for the device.
 """
 
@@ -23,6 +24,9 @@ DROPPED = float("-inf")
 SMALLEST_TEMPERATURE = torch.finfo(torch.float32).tiny
 LIKELIEST = 5
 """Tokens that a compiled step tells of with each draw: as many as a console shows."""
+MOST_RACES, RACED = 16, 8192
+"""Tokens whose races are drawn at once, and numbers of them for a text: to call the generator costs
+more than these numbers."""
 
 
 def penalize_repetition(logits_V: Tensor, previous_N: Tensor, penalty: float) -> Tensor:
@@ -105,16 +109,16 @@ def next_token_probabilities(
     return logits_V.softmax(-1)
 
 
-def exponential_race(
+def exponential_races(
     generators: Sequence[torch.Generator], vocab_size: int, device: torch.device
-) -> Tensor:
-    """(B, V) of Exp(1), each row drawn with its own generator: a row alone draws the same."""
-    race_BV = torch.empty(len(generators), vocab_size, device=device)
-    if len(generators) == 1:
-        return race_BV.exponential_(1.0, generator=generators[0])
-    for race_V, generator in zip(race_BV, generators, strict=True):
-        race_V.exponential_(1.0, generator=generator)
-    return race_BV
+) -> list[Tensor]:
+    """(B, V) of Exp(1) for each of the next tokens, each row drawn with its own generator: a row
+    alone draws the same. How many tokens follows from the vocabulary alone, for the same reason."""
+    T = max(1, min(MOST_RACES, RACED // vocab_size))
+    races_BTV = torch.empty(len(generators), T, vocab_size, device=device)
+    for races_TV, generator in zip(races_BTV, generators, strict=True):
+        races_TV.exponential_(1.0, generator=generator)
+    return list(races_BTV.transpose(0, 1).contiguous().unbind())
 
 
 def winners(probabilities_BV: Tensor, race_BV: Tensor) -> Tensor:

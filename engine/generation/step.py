@@ -98,8 +98,24 @@ def inputs_of(
     `counted`: 0, 1, 2, … at least as many as the cache has slots. `whole`: of all slots instead of
     the filled ones, if the form has a mask.
     """
-    views = cache.begin(1)
     inputs = [tokens_B1]
+    if form.masked or form.stream:
+        inputs += _sights(cache, counted, form, whole)
+    else:  # most texts: nothing but the numbers, for every call from Python is felt
+        cache.make_room(1)
+        for slots in cache.kinds.values():
+            assert isinstance(slots.writes, slice)  # one step alone never wraps
+            slot = counted[slots.writes]
+            place = slot if slots.writes.start == cache.n else cache.positions(1)
+            inputs += [place, slot, counted[: slots.filled]]
+    inputs += [layer.k for layer in cache.layers]
+    inputs += [layer.v for layer in cache.layers]
+    return inputs
+
+
+def _sights(cache: KVCache, counted: Tensor, form: Form, whole: bool) -> list[Tensor]:
+    inputs = []
+    views = cache.begin(1)
     for window, view in views.items():
         slots = cache.kinds[window]
         assert isinstance(slots.writes, slice)  # one step alone never wraps
@@ -113,8 +129,6 @@ def inputs_of(
             if view.sight.mask is not None:
                 mask = mask & functional.pad(view.sight.mask, (0, len(seen_S) - slots.filled))
             inputs.append(mask)
-    inputs += [layer.k for layer in cache.layers]
-    inputs += [layer.v for layer in cache.layers]
     return inputs
 
 

@@ -29,6 +29,9 @@ class Held:
 
         When a stop string is complete, the token that it begins in is the last one, cut before it.
         """
+        if not self.stops:
+            released, self._tokens = self._tokens, []
+            return released
         text = "".join(token.text for token in self._tokens)
         found = [at for stop in self.stops if (at := text.find(stop)) >= 0]
         if found:
@@ -38,7 +41,7 @@ class Held:
             safe = len(text)
         else:
             safe = len(text) - max((_overlap(text, stop) for stop in self.stops), default=0)
-        released: list[GeneratedToken] = []
+        released = []
         end = 0
         while self._tokens and (end := end + len(self._tokens[0].text)) <= safe:
             released.append(self._tokens.pop(0))

@@ -64,6 +64,8 @@ class KVCache:
             shape = (rows, config.kv_heads, slots.total, config.head_width)
             self.layers.append(LayerCache(slots, shape, device, dtype))
         slots_of_all = sum(layer.slots.total for layer in self.layers)
+        self.most_slots = max(slots.total for slots in self._kinds.values())
+        """Of a layer."""
         self._row_bytes = 2 * slots_of_all * config.kv_heads * config.head_width * dtype.itemsize
         self._times = torch.arange(steps, device=device)
 
@@ -85,18 +87,19 @@ class KVCache:
         return max(1, min(slots.ring for slots in self._kinds.values()))
 
     def begin(self, T: int) -> dict[int, View]:
-        """Make room for T more steps; by window, how to read them. Raises InputError when a text
-        that is no stream outgrows the cache."""
+        """Make room for T more steps; by window, how to read them. Raises as `make_room`."""
+        self.make_room(T)
+        return {window: self._view(window, slots, T) for window, slots in self._kinds.items()}
+
+    def make_room(self, T: int) -> None:
+        """For T more steps. Raises InputError when a text that is no stream outgrows the cache."""
         if self.stream is None and self.n + T > self.steps:
             raise InputError(
                 f"{self.n + T} tokens are longer than the cache's {self.steps}",
                 "make a longer cache, or stream",
             )
-        views = {}
-        for window, slots in self._kinds.items():
+        for slots in self._kinds.values():
             slots.begin(self.n, T, whole=self.stream is None)
-            views[window] = self._view(window, slots, T)
-        return views
 
     def end(self, T: int) -> None:
         """The T steps have been through all layers."""

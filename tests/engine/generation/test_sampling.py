@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from engine.generation.params import SamplingParams
 from engine.generation.sampling import (
     apply_temperature,
-    exponential_race,
+    exponential_races,
     keep_min_p,
     keep_top_k,
     keep_top_p,
@@ -38,7 +38,7 @@ def random_logits(seed: int, size: int = 500) -> torch.Tensor:
 
 
 def sample(probabilities: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
-    race = exponential_race([generator], len(probabilities), torch.device("cpu"))
+    race, *_ = exponential_races([generator], len(probabilities), torch.device("cpu"))
     return winners(probabilities[None], race)[0]
 
 
