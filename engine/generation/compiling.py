@@ -42,6 +42,10 @@ OPTIONS: dict[str, Any] = {
     "scalar_asserts": False,
 }
 """Of Inductor."""
+OPTIONS_ON_CPU = {"memory_planning": True}
+"""All intermediate results in one piece of memory: 60 allocations are felt where the weights have
+just passed through the caches. Two cores with AVX2: a token of 384×6×6 takes 0.95 of the time, of
+128×4×4 0.93; of sixteen texts the same."""
 
 
 @dataclass(frozen=True)
@@ -102,7 +106,9 @@ def compile_step(recipe: Recipe, path: Path) -> None:
         )
         with fetching.ahead() if recipe.fetches else nullcontext():
             torch._inductor.aoti_compile_and_package(
-                exported, package_path=str(path), inductor_configs=dict(OPTIONS)
+                exported,
+                package_path=str(path),
+                inductor_configs=OPTIONS | (OPTIONS_ON_CPU if recipe.device == "cpu" else {}),
             )
 
 

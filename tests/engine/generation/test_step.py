@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
 
 from engine.config.sections import ModelConfig
+from engine.generation.compiling import Recipe, compile_step
 from engine.generation.decoding import new_cache, read
 from engine.generation.params import SamplingParams
 from engine.generation.quantised import quantise_linear
@@ -43,11 +46,32 @@ def caches(model: GPT, padding: list[int], tokens: int) -> tuple[KVCache, KVCach
 
 @pytest.mark.parametrize("padding", [[0], [0, 3, 1]])
 @pytest.mark.parametrize("seed", range(16))
-@torch.inference_mode()
 def test_it_is_the_network_for_every_shape_and_form(seed: int, padding: list[int]) -> None:
     """Any norm, positions, heads, windows, experts, sinks; alone, in padded rows, in streams that
-    wrap; with all slots read, as on CUDA, or the filled ones: logits, softmax and entropy after
-    each token are those of the model itself."""
+    wrap; with all slots read, as on CUDA, or the filled ones."""
+    follow(seed, padding, Step, may_be_whole=True)
+
+
+@pytest.mark.campaign
+@pytest.mark.parametrize("padding", [[0], [0, 3, 1]])
+@pytest.mark.parametrize("seed", range(8))
+def test_compiled_it_is_the_same(seed: int, padding: list[int], tmp_path: Path) -> None:
+    """Half a minute each. Memory that results share must not be written before it has been read."""
+
+    def compiled(model: GPT, form: Form) -> Callable[..., list[torch.Tensor]]:
+        compile_step(Recipe.of(model, form, CPU), tmp_path / "step.pt2")
+        run = torch._inductor.aoti_load_package(tmp_path / "step.pt2").loader.run
+        return lambda weights, inputs, draw: run([*weights, *inputs, *draw])
+
+    follow(seed, padding, compiled, may_be_whole=False)
+
+
+@torch.inference_mode()
+def follow(
+    seed: int, padding: list[int], make: Callable[[GPT, Form], Callable], *, may_be_whole: bool
+) -> None:
+    """Logits, softmax and entropy after each token are those of the model itself, and so are keys
+    and values."""
     config = draw_config(seed)
     model = randomised(config, VOCAB)
     relative = config.position != "learned" and not config.windowed
@@ -55,9 +79,9 @@ def test_it_is_the_network_for_every_shape_and_form(seed: int, padding: list[int
     tokens = room if any(padding) and relative else room + 6
     plain, stepped = caches(model, padding, tokens)
     form = Form.of(stepped)
-    whole = seed % 2 == 1 and not form.stream
+    whole = may_be_whole and seed % 2 == 1 and not form.stream
     form = replace(form, masked=form.masked or whole)
-    step = Step(model, form)
+    step = make(model, form)
     for _ in range(min(14, tokens - 1)):
         if plain.stream is None and plain.n == plain.steps:
             break  # learned positions, which are read anew
