@@ -84,11 +84,11 @@ class Decoding:
         different lengths that outgrow the context."""
         self.model, self.params, self.device = model, params, device
         self._steps = steps
-        drawn = params.unfiltered and params.temperature >= SMALLEST_TEMPERATURE
-        self._may_draw_compiled = drawn and likeliest <= LIKELIEST
         if steps is not None:
             steps.begin()
         self.likeliest = min(likeliest, model.vocab_size)
+        drawn = params.unfiltered and params.temperature >= SMALLEST_TEMPERATURE
+        self._may_draw_compiled = drawn and self.likeliest <= LIKELIEST
         self._should_stop = should_stop
         self.first: Sequence[int] = ()
         """A token for each row that is taken in the first draw's place: where a text branches."""
