@@ -114,6 +114,7 @@ def inputs_of(
 
 
 def _sights(cache: KVCache, counted: Tensor, form: Form, whole: bool) -> list[Tensor]:
+    """Of each window, for texts that do not see all that is kept, or whose places move."""
     inputs = []
     views = cache.begin(1)
     for window, view in views.items():
