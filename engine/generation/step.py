@@ -17,7 +17,8 @@ Knows nothing of compilers or files.
 
 Legend of shape suffixes: B rows, T new positions (1), S keys, H heads of queries, G heads of keys
 and values, R query heads that share a key (H / G), D width of a head, I inputs, O outputs, C
-width of the residual stream, F hidden width, K chosen ones of E experts, V vocabulary.
+width of the residual stream, F hidden width, K chosen ones of E experts, V vocabulary, L rows whose
+numbers lie in one register, N such groups of rows.
 """
 
 from __future__ import annotations
@@ -45,6 +46,7 @@ MOST_ROWS = 16
 """Beyond it PyTorch's own overhead is small beside the work."""
 LANES = 16
 """Numbers in a processor's widest register."""
+AVX2_LANES, AVX2_REGISTERS = 8, 16
 
 
 @dataclass(frozen=True)
@@ -215,11 +217,42 @@ def _product(linear: nn.Linear, x: Tensor) -> Tensor:
     """W·x + b for few rows, summed in float32."""
     weight_OI = linear.weight.float()
     x_BI = _in_memory(x.flatten(0, -2).float())
-    # Row by row, so that the loops are one: each weight is multiplied with all rows at once.
-    y_BO = torch.stack([(weight_OI * x_I).sum(-1) for x_I in x_BI.unbind(0)])
+    outputs = _outputs_at_once(len(x_BI), len(weight_OI))
+    if outputs:
+        y_BO = _in_tiles(weight_OI, x_BI, outputs)
+    else:
+        # Row by row, so that the loops are one: each weight is multiplied with all rows at once.
+        y_BO = torch.stack([(weight_OI * x_I).sum(-1) for x_I in x_BI.unbind(0)])
     if linear.bias is not None:
         y_BO = y_BO + linear.bias.float()
     return y_BO.to(x.dtype).view(*x.shape[:-1], -1)
+
+
+def _outputs_at_once(rows: int, outputs: int) -> int:
+    """How many outputs a loop should sum for all rows; 0: one, a register for each row.
+
+    AVX2 has 16 registers, too few for 16 such sums and a weight. Measured on two cores, 16 rows of
+    384×6×6: a step takes 0.85 of the time.
+    """
+    if rows != AVX2_REGISTERS or torch.backends.cpu.get_cpu_capability() != "AVX2":
+        return 0
+    return next((n for n in (4, 5, 3) if outputs % n == 0), 0)
+
+
+def _in_tiles(weight_OI: Tensor, x_BI: Tensor, outputs: int) -> Tensor:
+    """W·x with rows side by side in a register, times one weight: (B, O).
+
+    One loop sums `outputs` outputs for all rows: what it loads is multiplied more than once.
+    """
+    O, I = weight_OI.shape  # noqa: E741
+    x_IB = _in_memory(x_BI.t().contiguous())
+    sums = [
+        (weight_I1[..., None] * x_IL).sum(-2)
+        for x_IL in x_IB.split(AVX2_LANES, -1)
+        for weight_I1 in weight_OI.view(outputs, O // outputs, I).unbind(0)
+    ]
+    y_NOL = torch.cat(sums).view(-1, O, AVX2_LANES)
+    return y_NOL.transpose(1, 2).reshape(-1, O)
 
 
 def _in_memory(x: Tensor) -> Tensor:

@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from engine.config.sections import ModelConfig
+from engine.generation import step as step_module
 from engine.generation.compiling import Recipe, compile_step
 from engine.generation.decoding import new_cache, read
 from engine.generation.params import SamplingParams
@@ -52,8 +53,24 @@ def test_it_is_the_network_for_every_shape_and_form(seed: int, padding: list[int
     follow(seed, padding, Step, may_be_whole=True)
 
 
+@pytest.mark.parametrize("seed", range(8))
+def test_sixteen_rows_are_summed_in_tiles(seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As a processor with AVX2 does it, whichever is here."""
+    monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: "AVX2")
+    widths: list[int] = []
+    in_tiles = step_module._in_tiles
+
+    def counted(weight_OI: torch.Tensor, x_BI: torch.Tensor, outputs: int) -> torch.Tensor:
+        widths.append(len(x_BI))
+        return in_tiles(weight_OI, x_BI, outputs)
+
+    monkeypatch.setattr(step_module, "_in_tiles", counted)
+    follow(seed, [0, 3] * 8 if seed % 2 else [0] * 16, Step, may_be_whole=False)
+    assert set(widths) == {16}
+
+
 @pytest.mark.campaign
-@pytest.mark.parametrize("padding", [[0], [0, 3, 1]])
+@pytest.mark.parametrize("padding", [[0], [0, 3, 1], [0] * 16])
 @pytest.mark.parametrize("seed", range(8))
 def test_compiled_it_is_the_same(seed: int, padding: list[int], tmp_path: Path) -> None:
     """Half a minute each. Memory that results share must not be written before it has been read."""
