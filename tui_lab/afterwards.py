@@ -30,7 +30,7 @@ def follow(
     with _whatever_the_terminal_does():
         _say(f"{name}goes on without the screen; ctrl-c stops and saves it")
     while True:
-        over = trainer.over
+        over, working = trainer.over, trainer.working  # before what was said until then is taken
         with _whatever_the_terminal_does():
             while trainer.events:
                 last = trainer.events.popleft()
@@ -39,7 +39,7 @@ def follow(
             if signalled() and not stopping:
                 stopping = True
                 _say("stopping after this step, and saving; again: leave at once")
-        if over or (signalled() and not trainer.working):
+        if over or (signalled() and not working):
             break
         trainer.wait(0.2)
     if isinstance(last, Failed):

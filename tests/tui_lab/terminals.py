@@ -91,6 +91,7 @@ class Terminal:
             pid, status = os.waitpid(self.pid, os.WNOHANG)
             if pid:
                 self.code = os.waitstatus_to_exitcode(status)
+                self.read_for(0.2)  # its last words come a moment later than its end
         return self.code is not None
 
     def ends(self, seconds: float) -> int:

@@ -140,7 +140,6 @@ def test_noise_goes_to_the_log_and_the_terminal_is_given_back(terminal, tmp_path
     one.until(lambda: b"A run is training" in one.written)
     os.write(one.fd, b"s")
     one.until(one.ended)
-    one.read()
     assert one.code == 0
     assert b"NOISE" not in one.written
     log = (tmp_path / "config" / "app.log").read_text()
@@ -155,7 +154,6 @@ def test_a_signal_stops_and_saves(terminal, number: int, code: int):
     one.until(lambda: b"micro-python-docs" in one.written)
     os.kill(one.pid, number)
     one.until(one.ended)
-    one.read()
     assert one.code == code
     assert b"\x1b[?1049l" in one.written and b"Traceback" not in one.written
 
@@ -228,7 +226,6 @@ def test_a_signal_is_answered_whatever_hangs(terminal, wrong: str, seconds: floa
     one.signal(signal.SIGTERM)
     started = time.monotonic()
     one.until(one.ended)
-    one.read()
     assert one.code == 143 and time.monotonic() - started < seconds
     assert one.is_restored() and b"\x1b[?1049l" in one.written
 
@@ -242,7 +239,6 @@ def test_a_second_signal_leaves_at_once(terminal):
     time.sleep(0.1)
     one.signal(signal.SIGINT)
     one.until(one.ended)
-    one.read()
     assert one.code == 130 and time.monotonic() - started < 1.0
     assert one.is_restored() and b"\x1b[?1049l" in one.written
 
@@ -332,7 +328,6 @@ def test_a_stop_and_its_end_leave_the_terminal_right(terminal):
     one.until(lambda: b"A run is training" in one.written)
     one.type(b"s")
     one.until(one.ended)
-    one.read()
     assert one.code == 0 and one.is_restored()
 
 
@@ -369,7 +364,6 @@ def test_keep_training_goes_on_in_lines_and_ctrl_c_saves(terminal):
     one.until(lambda: b"loss 2" in one.written.rpartition(b"goes on")[2])
     os.write(one.fd, b"\x03")
     one.until(one.ended)
-    one.read()
     assert one.code == 130
     assert b"SIGINT at step" in one.written
 
