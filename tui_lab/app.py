@@ -187,7 +187,9 @@ class LabApp(CurrentRun, Layers, Leaving, Link, Sinks, App[int]):
         from tui_lab.screens.help import HelpScreen
 
         if len(self.screen_stack) == 1:
-            self.push_screen(HelpScreen(getattr(self.screen, "NAME", "")))
+            dialog = self.kept(HelpScreen)
+            dialog.show(self, getattr(self.screen, "NAME", ""))
+            self.push_screen(dialog)
 
     def get_system_commands(self, screen: Screen) -> Iterable[SystemCommand]:
         base = self.screen_stack[0]

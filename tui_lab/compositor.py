@@ -145,7 +145,9 @@ class OnTop(SparseCompositor):
     def render_update(self, full: bool = False, *args: Any, **options: Any) -> Any:
         """As Textual's; `full` is asked for to have a picture of the whole."""
         if full:
-            # Textual keeps its picture of what lies below, and would not see that it has changed.
+            # Textual keeps its picture of what lies below, and which screen that is, and would not
+            # see that either has changed.
+            self._screen._layout_cache.clear()
             self._screen._set_dirty()
             self._screen._exchange_repaint_regions()
             return super().render_update(full, *args, **options)

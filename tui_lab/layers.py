@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from contextlib import nullcontext
-from typing import TYPE_CHECKING, Any
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from textual.app import App
 from textual.await_complete import AwaitComplete
@@ -13,13 +14,27 @@ from textual.screen import Screen
 from tui_lab.compositor import covered, want_everything
 
 if TYPE_CHECKING:
+    from tui_lab.screens.base import Kept
+
     _App = App[int]
+    AnyKept = TypeVar("AnyKept", bound=Kept[Any])
 else:
     _App = object
 
 
 class Layers(_App):
     """Mixed into the app."""
+
+    @cached_property
+    def _dialogs(self) -> dict[type, Kept[Any]]:
+        return {}
+
+    def kept(self, kind: type[AnyKept]) -> AnyKept:
+        """A dialog of this kind to put on: the one that was there before, unless it still is."""
+        found = self._dialogs.get(kind)
+        if found is None or any(found in stack for stack in self._screen_stacks.values()):
+            found = self._dialogs[kind] = kind()
+        return found  # type: ignore[return-value]
 
     def push_screen(self, screen: Any, *args: Any, **options: Any) -> Any:
         """As Textual's, but the screen below a dialog is not painted again: one sees it already."""
@@ -43,7 +58,11 @@ class Layers(_App):
         """As Textual's, which then reads all style sheets again and styles everything, once when a
         screen is first shown and once when it is shown again. Its own sheet may have been read only
         now, after it was styled itself, so that needs it; its widgets come later."""
+        from tui_lab.screens.base import Kept
+
         super()._load_screen_css(screen)
+        if isinstance(screen, Kept):
+            screen.style_again()
         self.stylesheet.apply(screen)
         screen._css_update_count = self._css_update_count
 
@@ -56,7 +75,8 @@ class Layers(_App):
             return await super()._replace_screen(screen)
         screen.post_message(ScreenSuspend())
         self.capture_mouse(None)
-        await self._prune(screen)
+        if screen not in self._dialogs.values():
+            await self._prune(screen)
         self._update_mouse_over(self.screen)
         return screen
 

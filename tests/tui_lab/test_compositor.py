@@ -183,6 +183,50 @@ async def test_a_dialog_over_a_screen_that_changes_its_size(tmp_path: Path) -> N
         await sent_by(app, app.pop_screen)
 
 
+async def test_a_dialog_that_is_put_on_again(tmp_path: Path) -> None:
+    """It is the same, and shows what it should by now: another cost of the screen, another theme,
+    another size, and its first lines, however far it was scrolled."""
+    async with drawn(tmp_path, 200) as app:
+        await sent_by(app, app.action_help)
+        dialog = app.screen
+        dialog.query_one("#help").scroll_to(y=20, animate=False)
+        await asyncio.sleep(0.3)
+        await sent_by(app, app.pop_screen)
+        await look(app, 201)
+        for change in (lambda: None, app.action_next_theme, lambda: None):
+            await sent_by(app, change)
+            await sent_by(app, app.action_help)
+            assert app.screen is dialog
+            assert any("esc closes" in line for line in lines(app))
+            await sent_by(app, app.pop_screen)
+        small = Size(80, 24)
+        app._driver.sent = ""
+        app.post_message(Resize(small, small))
+        await asyncio.sleep(0.5)
+        await sent_by(app, app.action_help)
+        assert app.screen is dialog
+        assert all(node.region.right <= 80 for node in dialog.walk_children())
+        await sent_by(app, app.pop_screen)
+
+
+async def test_a_dialog_that_is_open_elsewhere_is_made_anew(tmp_path: Path) -> None:
+    async with drawn(tmp_path, 200) as app:
+        await sent_by(app, app.action_help)
+        first = app.screen
+        await sent_by(app, lambda: app.go("runs"))
+        await sent_by(app, app.action_help)
+        second = app.screen
+        assert second is not first
+        assert any("Mark this run" in line for line in lines(app))
+        await sent_by(app, app.pop_screen)
+        await sent_by(app, lambda: app.go("train"))
+        assert app.screen is first
+        await sent_by(app, app.pop_screen)
+        await sent_by(app, app.action_help)
+        assert app.screen is second
+        assert not first.is_attached
+
+
 def lines(app: LabApp) -> list[str]:
     return ["".join(cell[0] for cell in row) for row in picture(app._driver.sent)]
 

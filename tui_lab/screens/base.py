@@ -14,7 +14,7 @@ from textual.screen import ModalScreen, Screen
 from textual.widget import Widget
 
 from engine import collector
-from tui_lab.compositor import sparse, want_everything
+from tui_lab.compositor import covered, sparse, want_everything
 from tui_lab.widgets.keybar import KeyBar
 from tui_lab.widgets.topbar import TopBar
 
@@ -109,8 +109,28 @@ class Modal(LaidOutOnce[Answer], ModalScreen[Answer]):
     def on_screen_resume(self, event: ScreenResume) -> None:
         """Its widgets were styled as they came into being, a moment ago; they are painted when they
         are laid out."""
-        regions, self._uncovered = self._uncovered or set(), None
-        self.show_again(event, regions)
+        regions, self._uncovered = self._uncovered, None
+        if regions is None and self._size == self.app.size:  # another screen was shown instead
+            want_everything(self)
+            regions = {self.size.region}
+        self.show_again(event, regions or set())
+
+
+class Kept(Modal[Answer]):
+    """A dialog that is made once and put on again (`app.kept`): made, styled and laid out, it is
+    there in half of the time. Subclasses are made without arguments, and told what to show each
+    time, before they are put on."""
+
+    _styled_for: object = None
+
+    def style_again(self) -> None:
+        """Before it is put on: for the app as it looks now."""
+        if self.is_attached:
+            self.uncover(covered(self))
+        looks = (self.app._css_update_count, self.app.classes, self.app.app_focus)
+        if self._styled_for not in (None, looks):
+            self.app.stylesheet.update(self)
+        self._styled_for = looks
 
 
 class LabScreen(LaidOutOnce[None]):

@@ -215,7 +215,8 @@ class ConsoleScreen(Keeping, Branching, Beside, LabScreen):
         self.run_worker(self._choose())
 
     async def _choose(self) -> None:
-        source = await self.lab_app.ask(SourceDialog(self.list_sources, self.source))
+        dialog = self.lab_app.kept(SourceDialog).show(self.list_sources, self.source)
+        source = await self.lab_app.ask(dialog)
         if source is not None:
             self._use(source)
 

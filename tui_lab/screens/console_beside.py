@@ -28,7 +28,7 @@ class Beside:
 
     async def _choose_beside(self: ConsoleScreen) -> None:
         current = self.beside or ALONE
-        dialog = SourceDialog(
+        dialog = self.lab_app.kept(SourceDialog).show(
             lambda: [ALONE, *self.list_sources()], current, "Answer beside it, from the same seed"
         )
         source = await self.lab_app.ask(dialog)

@@ -8,7 +8,9 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from typing import Self
 
 from textual import on
 from textual.app import ComposeResult
@@ -22,7 +24,7 @@ from engine.errors import EngineError
 from engine.lab import Lab
 from engine.text import visible
 from tui_lab.format import ago, number, thousands
-from tui_lab.screens.base import Modal
+from tui_lab.screens.base import Kept
 from tui_lab.widgets.choice_list import ChoiceList
 from tui_lab.widgets.text_field import TextField
 
@@ -87,7 +89,7 @@ def list_sources(lab: Lab) -> list[Source]:
     return sources
 
 
-class SourceDialog(Modal[Source | None]):
+class SourceDialog(Kept[Source | None]):
     """A list to filter by typing; enter takes the marked one, escape none."""
 
     CSS_PATH = "console.tcss"
@@ -99,46 +101,64 @@ class SourceDialog(Modal[Source | None]):
         Binding("pagedown", "mark(10)", show=False),
     ]
 
-    def __init__(
+    def __init__(self) -> None:
+        super().__init__()
+        self._title = Static(id="sources-title", markup=False)
+        self._note = Static("looking …", id="sources-note", markup=False)
+        self._listing: Callable[[], list[Source]] = list
+        self._current: Source | None = None
+        self._sources: list[Source] = []
+        self._shown: list[Source] = []
+        self._listed: list[Source] = []  # what the list on the screen is made of
+
+    def show(
         self,
         listing: Callable[[], list[Source]],
         current: Source | None,
         title: str = "Talk to",
-    ) -> None:
-        super().__init__()
-        self._title = title
-        self._listing = listing
-        self._current = current
-        self._sources: list[Source] = []
-        self._shown: list[Source] = []
+    ) -> Self:
+        """What `listing` finds, the `current` one marked. It is asked in a thread; until it has
+        answered, nothing can be taken."""
+        self._listing, self._current = listing, current
+        self._sources, self._shown = [], []
+        _tell(self._title, title)
+        if self.is_attached:
+            with self.prevent(Input.Changed):
+                self.query_one(TextField).value = ""
+            self._look()
+        return self
 
     def compose(self) -> ComposeResult:
         with Vertical(id="sources"):
-            yield Static(self._title, id="sources-title", markup=False)
+            yield self._title
             yield TextField(placeholder="type to filter", id="sources-filter")
             yield ChoiceList(id="sources-list", markup=False)
-            yield Static("looking …", id="sources-note", markup=False)
+            yield self._note
 
     def on_mount(self) -> None:
         self.query_one("#sources-list").can_focus = False
-        self.run_worker(self._read, thread=True)
+        self._look()
 
-    def _read(self) -> None:
+    def _look(self) -> None:
+        self.run_worker(partial(self._read, self._listing), thread=True)
+
+    def _read(self, listing: Callable[[], list[Source]]) -> None:
         try:
-            sources = self._listing()
+            sources = listing()
         except EngineError as error:
-            self.app.call_from_thread(self._fail, error)
+            self.app.call_from_thread(self._fail, listing, error)
             return
-        self.app.call_from_thread(self._fill, sources)
+        self.app.call_from_thread(self._fill, listing, sources)
 
-    def _fail(self, error: EngineError) -> None:
-        if self.is_attached:
-            self.query_one("#sources-note", Static).update(visible(str(error), lines=False))
-
-    def _fill(self, sources: list[Source]) -> None:
-        if self.is_attached:
-            self._sources = sources
+    def _fail(self, listing: Callable[[], list[Source]], error: EngineError) -> None:
+        if self.is_attached and listing is self._listing:
             self._show("")
+            _tell(self._note, visible(str(error), lines=False))
+
+    def _fill(self, listing: Callable[[], list[Source]], sources: list[Source]) -> None:
+        if self.is_attached and listing is self._listing:
+            self._sources = sources
+            self._show(self.query_one(TextField).value)
 
     def _show(self, wanted: str) -> None:
         words = wanted.lower().split()
@@ -147,23 +167,25 @@ class SourceDialog(Modal[Source | None]):
             for source in self._sources
             if all(word in f"{source.label} {source.detail}".lower() for word in words)
         ]
-        width = max((len(source.label) for source in self._shown), default=0)
         options = self.query_one(OptionList)
-        options.clear_options()
-        options.add_options(
-            Option(
-                Content.assemble(
-                    visible(f"{source.label:<{min(width, 40)}}", lines=False),
-                    (f"  {visible(source.detail, lines=False)}", "dim"),
+        if self._listed != self._shown:
+            self._listed = self._shown
+            width = max((len(source.label) for source in self._shown), default=0)
+            options.clear_options()
+            options.add_options(
+                Option(
+                    Content.assemble(
+                        visible(f"{source.label:<{min(width, 40)}}", lines=False),
+                        (f"  {visible(source.detail, lines=False)}", "dim"),
+                    )
                 )
+                for source in self._shown
             )
-            for source in self._shown
-        )
         if self._shown:
             known = self._current in self._shown
             options.highlighted = self._shown.index(self._current) if known else 0
         note = "enter talk · esc leave" if self._sources else "no checkpoints yet: train a run"
-        self.query_one("#sources-note", Static).update(note if self._shown else f"none · {note}")
+        _tell(self._note, note if self._shown else f"none · {note}")
 
     @on(Input.Changed)
     def _filtered(self, event: Input.Changed) -> None:
@@ -189,3 +211,9 @@ class SourceDialog(Modal[Source | None]):
 
     def action_leave(self) -> None:
         self.dismiss(None)
+
+
+def _tell(line: Static, text: str) -> None:
+    """Have a line say this; Textual lays the whole dialog out for each update."""
+    if line.content != text:
+        line.update(text)

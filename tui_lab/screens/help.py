@@ -15,30 +15,35 @@ from textual.strip import Strip
 
 from tui_lab.format import size
 from tui_lab.keys import SCREENS, Key, keys_of
-from tui_lab.screens.base import Modal
+from tui_lab.screens.base import Kept
 from tui_lab.widgets.lines import LineView, Piece
 
 if TYPE_CHECKING:
     from tui_lab.app import LabApp
 
 
-class HelpScreen(Modal[None]):
+class HelpScreen(Kept[None]):
     CSS_PATH = "help.tcss"
     BINDINGS = [Binding("escape,question_mark,q", "dismiss", "Close")]
 
-    def __init__(self, came_from: str) -> None:
+    def __init__(self) -> None:
         super().__init__()
-        self.came_from = came_from
+        self._tables = KeyTables()
 
     def compose(self) -> ComposeResult:
-        others = [name for name in SCREENS if name != self.came_from]
-        order = [self.came_from, "", *others] if self.came_from else ["", *others]
         with VerticalScroll(id="help"):
-            yield KeyTables(order, self._cost())
+            yield self._tables
 
-    def _cost(self) -> str:
-        """What the screen takes; nothing where that is not known."""
-        app: LabApp = self.app  # type: ignore[assignment]
+    def show(self, app: LabApp, came_from: str) -> None:
+        """The keys of the screen called `came_from` first, and what the screen takes."""
+        others = [name for name in SCREENS if name != came_from]
+        order = [came_from, "", *others] if came_from else ["", *others]
+        self._tables.show(order, self._cost(app))
+        if self.is_attached:
+            self.query_one("#help").scroll_home(animate=False)
+
+    def _cost(self, app: LabApp) -> str:
+        """Nothing where that is not known."""
         if not app.bytes_drawn:
             return ""
         pace = app.pace
@@ -47,13 +52,23 @@ class HelpScreen(Modal[None]):
 
 
 class KeyTables(LineView):
-    """The keys of the screens called `order`, a table each, and a line above them. Lines of our
-    own: a widget, or Textual's text, would make the first look at them slow."""
+    """The keys of some screens, a table each, and a line above them. Lines of our own: a widget,
+    or Textual's text, would make the first look at them slow."""
 
-    def __init__(self, order: Sequence[str], note: str) -> None:
+    def __init__(self) -> None:
         super().__init__()
-        self._order, self._note = order, note
+        self._order: Sequence[str] = ()
+        self._note = ""
         self._laid_out: tuple[int, list[list[Piece]]] = (0, [])  # for which width
+
+    def show(self, order: Sequence[str], note: str) -> None:
+        width, before = self._laid_out
+        self._order, self._note = order, note
+        self._laid_out = 0, []
+        if self.is_attached:
+            self.redraw()
+            if len(self._rows(width)) != len(before):
+                self.refresh(layout=True)
 
     def get_content_height(self, container: Size, viewport: Size, width: int) -> int:
         return len(self._rows(width))
