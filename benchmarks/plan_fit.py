@@ -25,7 +25,7 @@ from engine import machine
 from engine.footprint import counted
 from engine.heap import HEAPS, Heap
 from engine.planner import memory_of
-from engine.step_time import NAMES, amounts, find_pace, work
+from engine.step_time import NAMES, amounts, find_pace, kind_of, work
 
 SHAPES = [
     shape("128×4×4", 64, 12, 65),
@@ -85,6 +85,7 @@ def fit(rows: list[dict[str, Any]]) -> dict[str, float]:
         rows[0]["compiled"],
         rows[0]["measured"]["precision"],
         has_bfloat16=machine.cpu_has_bfloat16(),
+        last_cache=machine.last_cache(),
     )
     start = np.array([getattr(prior, name) for name in NAMES])
     seconds = np.array([row["measured"]["step_seconds"] for row in rows])
@@ -209,8 +210,10 @@ def main() -> None:
     for (compiled, sixteen_bits), group in kinds.items():
         paces = fit(group)
         numbers = ", ".join(f"{pace:.3g}" for pace in paces.values())
-        kind = '"cpu"' if machine.cpu_has_bfloat16() else "OLDER"
-        print(f"\n({kind}, {compiled}, {sixteen_bits}): Pace({numbers}),")
+        kind = kind_of(
+            "cpu", has_bfloat16=machine.cpu_has_bfloat16(), last_cache=machine.last_cache()
+        )
+        print(f"\n({kind!r}, {compiled}, {sixteen_bits}): Pace({numbers}),")
         print(f"({compiled}, {sixteen_bits}): {fit_heap(group)},")
         tell(group, paces)
 

@@ -50,6 +50,8 @@ class DeviceFacts:
     threads: int = 0
     has_bfloat16: bool = False
     """Whether it multiplies bfloat16 in hardware, chosen or not."""
+    last_cache: int = 0
+    """Of a processor: the cache before its memory."""
     here: bool = True
     """Whether this machine has it."""
 
@@ -295,7 +297,13 @@ def _step(
         return _Step(None, 0.0, "")
     parts = step_seconds(
         work(config, vocab_size, device.precision, device.kind),
-        find_pace(device.kind, compiled, device.precision, has_bfloat16=device.has_bfloat16),
+        find_pace(
+            device.kind,
+            compiled,
+            device.precision,
+            has_bfloat16=device.has_bfloat16,
+            last_cache=device.last_cache,
+        ),
         device.peak_flops,
         device.bandwidth or BANDWIDTH,
     )

@@ -83,6 +83,9 @@ FLOPS = ("products", "written", "fused")
 CALLS = ("layers", "batches", "steps")
 
 OLDER = "cpu without bfloat16"
+ROOMY = "cpu without bfloat16, large cache"
+LARGE_CACHE = 16 << 20
+"""Bytes of a processor's last cache in which much of a small network's step stays."""
 PACES: dict[tuple[str, bool, bool], Pace] = {
     ("cpu", False, True): Pace(
         0.986, 7.48, 1.18, 0, 1.03, 2.47, 2.09, 19.4, 0, 0.946, 0, 214, 3430
@@ -92,18 +95,24 @@ PACES: dict[tuple[str, bool, bool], Pace] = {
     ("cpu", True, False): Pace(0.838, 7.25, 2, 3, 0.423, 0, 1.55, 5.05, 0, 1.94, 900, 1150, 1150),
     ("cuda", False, True): Pace(1.95, 0.3, 3.0, 8.0, 1.8, 4.0, 0, 3.8, 1.0, 1.2, 600, 500, 500),
     ("cuda", True, True): Pace(1.95, 0.3, 3.0, 4.0, 1.8, 1.5, 0, 2.7, 1.0, 1.2, 100, 300, 300),
-} | dict.fromkeys(
-    ((OLDER, False, False), (OLDER, True, False)),
-    Pace(1.3, 4.87, 2, 8, 0.879, 0, 4.09, 0.568, 0, 0.513, 1490, 710, 1060),
-)
+} | {
+    (kind, compiled, False): pace
+    for compiled in (False, True)
+    for kind, pace in (
+        (OLDER, Pace(1.3, 4.87, 2, 8, 0.879, 0, 4.09, 0.568, 0, 0.513, 1490, 710, 1060)),
+        (ROOMY, Pace(1.42, 1.39, 2, 8, 0.236, 0, 3.99, 1.74, 0, 0.0586, 1270, 0, 4000)),
+    )
+}
 """By kind of device, whether the step is compiled, and whether products have 16 bits.
 
 Fitted on two cores of an AMD EPYC with AVX512-BF16 (`benchmarks/results/*-plan-fit.json`: 25
 networks in bfloat16, 6 in float32; median error 1 to 6 %, largest 4 to 30 %). An older processor,
 without it, reaches less of its own rates: 24 networks on two cores of an AMD EPYC with AVX2 (median
 error 4 %, largest 15 %), of which 7 were compiled too, and took 0.89 to 1.17 of the time; what was
-not measured on it is taken from the newer one. Those of GPUs were set by hand so that published
-rates come out: nanoGPT's 124M, torchtitan's 8B; trust them to a third, or calibrate.
+not measured on it is taken from the newer one. Another, with 32 MB of last cache instead of 8: 39
+networks, none of them compiled (median error 7 %, largest 25 %: its own speed changed by a third
+meanwhile). Those of GPUs were set by hand so that published rates come out: nanoGPT's 124M,
+torchtitan's 8B; trust them to a third, or calibrate.
 """
 EVALUATION = 0.35
 """Time of scoring a token over that of training on it: forward alone."""
@@ -112,14 +121,29 @@ COMPILING = {"cpu": (2.0, 2.8), "cuda": (20.0, 3.0)}
 cores 10 were measured for 4 layers, 16 for 6, 40 for 12; for a GPU it is a guess."""
 
 
-def find_pace(device: str, compiled: bool, precision: str, *, has_bfloat16: bool = True) -> Pace:
-    """The pace of a kind of device; that of a processor for kinds that nobody has measured, and
-    the 16-bit one for GPUs in float32, whose peak rate tells the difference. `has_bfloat16`: a
-    processor's own instructions for it."""
-    kind = device if device in ("cpu", "cuda") else "cpu"
+def kind_of(device: str, *, has_bfloat16: bool = True, last_cache: int = 0) -> str:
+    """The kind of device that a pace belongs to; a processor for kinds that nobody has measured.
+
+    Of a processor: `has_bfloat16`, its own instructions for it, and the bytes of its last cache.
+    """
+    if device == "cpu" and not has_bfloat16:
+        return ROOMY if last_cache >= LARGE_CACHE else OLDER
+    return device if device in ("cpu", "cuda") else "cpu"
+
+
+def find_pace(
+    device: str,
+    compiled: bool,
+    precision: str,
+    *,
+    has_bfloat16: bool = True,
+    last_cache: int = 0,
+) -> Pace:
+    """The pace of a kind of device: the 16-bit one for GPUs in float32, whose peak rate tells the
+    difference; that of a processor with bfloat16 for what was not measured on one without."""
+    kind = kind_of(device, has_bfloat16=has_bfloat16, last_cache=last_cache)
     rest = compiled, kind == "cuda" or precision != "float32"
-    older = device == "cpu" and not has_bfloat16
-    return PACES[OLDER if older and (OLDER, *rest) in PACES else kind, *rest]
+    return PACES[kind if (kind, *rest) in PACES else "cpu", *rest]
 
 
 def compile_seconds(config: Config, device: str) -> float:

@@ -159,6 +159,7 @@ def _processor(config: Config, kind: str) -> DeviceFacts:
         bandwidth,
         threads,
         has_bfloat16=kind == "cpu" and machine.cpu_has_bfloat16(),
+        last_cache=machine.last_cache() if kind == "cpu" else 0,
     )
 
 

@@ -92,6 +92,10 @@ def test_an_older_processor_is_planned_by_what_was_measured_on_one() -> None:
     older = find_pace("cpu", False, "float32", has_bfloat16=False)
     assert older.layers > newer.layers and older.bends > newer.bends
     assert find_pace("mps", False, "float32", has_bfloat16=False) == newer
+    roomy = find_pace("cpu", False, "float32", has_bfloat16=False, last_cache=32 << 20)
+    assert roomy.product_bytes < older.product_bytes
+    assert find_pace("cpu", False, "float32", has_bfloat16=False, last_cache=8 << 20) == older
+    assert find_pace("cpu", False, "float32", last_cache=32 << 20) == newer
     unmeasured = find_pace("cpu", True, "bfloat16", has_bfloat16=False)
     assert unmeasured == find_pace("cpu", True, "bfloat16")
 
