@@ -206,7 +206,11 @@ PARTS: dict[str, Part] = {
     "data": Outside("preparation", "preparation", quick=SMALL_TEXT),
     "saving": Outside("checkpoint_io", "checkpoint-io", quick=("--only", "load", "--rounds", "1")),
     "plan": Outside(
-        "plan_accuracy", "plan-accuracy", ("--mode", "eager"), ("--only", "160"), read=of_plans
+        "plan_accuracy",
+        "plan-accuracy",
+        ("--mode", "eager"),
+        ("--only", "160", "--rounds", "1"),
+        read=of_plans,
     ),
     "linear": linear,
     "together": together,

@@ -2,8 +2,8 @@
 
     python -m benchmarks.plan_accuracy [--mode eager]
 
-Time is that of a step, of which a run has as many as it is told; memory is the peak that the run's
-process had resident. The plan knows this machine's peak and bandwidth, and no calibration.
+Time is that of a step, of which a run has as many as it is told, in the median of three runs; memory
+is the peak that this run's process had resident. The plan knows this machine's peak and bandwidth, and no calibration.
 """
 
 from __future__ import annotations
@@ -49,8 +49,9 @@ def summary(rows: list[dict[str, Any]]) -> dict[str, Any]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     add_options(parser)
+    parser.add_argument("--rounds", type=int, default=3)
     options = parser.parse_args()
-    rows = measure_all(options, SHAPES)
+    rows = measure_all(options, SHAPES, options.rounds)
     told = summary(rows)
     for what, about in told.items():
         print(

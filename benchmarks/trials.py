@@ -8,7 +8,7 @@ from __future__ import annotations
 import argparse
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -98,9 +98,24 @@ def predicted(about: dict[str, Any], compiled: bool) -> dict[str, Any]:
     return {"step_seconds": drawn.step_seconds, "memory": drawn.memory.to_dict()}
 
 
-def measure_all(options: argparse.Namespace, shapes: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Everything that the options leave, one after the other."""
-    return [measure(about, compiled) for about, compiled in chosen(options, shapes)]
+def measure_all(
+    options: argparse.Namespace, shapes: list[dict[str, Any]], rounds: int
+) -> list[dict[str, Any]]:
+    """Everything that the options leave, one after the other, and all of it `rounds` times: of each
+    the run whose steps took the median. A machine that others use may be a third slower for the
+    minute that one run takes."""
+    found = [
+        [measure(about, compiled) for about, compiled in chosen(options, shapes)]
+        for _ in range(rounds)
+    ]
+    return [median_run(rows) for rows in zip(*found, strict=True)]
+
+
+def median_run(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """Of runs of one configuration; with what the steps of each took."""
+    ordered = sorted(rows, key=lambda row: row["measured"]["step_seconds"])
+    seconds = [row["measured"]["step_seconds"] for row in rows]
+    return ordered[len(rows) // 2] | {"step_seconds_of_rounds": seconds}
 
 
 def measure(about: dict[str, Any], compiled: bool) -> dict[str, Any]:

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from benchmarks import plan_accuracy, plan_fit
+from benchmarks import plan_accuracy, plan_fit, trials
 from engine.step_time import NAMES, find_pace
 
 
@@ -54,3 +54,14 @@ def test_the_summary_counts_what_is_within_the_limits() -> None:
     told = plan_accuracy.summary(rows)
     assert (told["time"]["within"], told["memory"]["within"]) == (2, 2)
     assert told["time"]["largest"] == 0.2
+
+
+def test_of_several_runs_the_median_counts_whole() -> None:
+    """Its time and its memory: not those of two runs."""
+    runs = [
+        {"name": "a", "measured": {"step_seconds": seconds, "peak_memory": memory}}
+        for seconds, memory in ((0.3, 1), (0.1, 2), (0.2, 3))
+    ]
+    found = trials.median_run(runs)
+    assert found["measured"] == {"step_seconds": 0.2, "peak_memory": 3}
+    assert found["step_seconds_of_rounds"] == [0.3, 0.1, 0.2]
