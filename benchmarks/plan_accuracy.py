@@ -2,8 +2,9 @@
 
     python -m benchmarks.plan_accuracy [--mode eager]
 
-Time is that of a step, of which a run has as many as it is told, in the median of three runs; memory
-is the peak that this run's process had resident. The plan knows this machine's peak and bandwidth, and no calibration.
+Time is that of a step, of which a run has as many as it is told, in the median of three runs;
+memory is the peak that this run's process had resident. The plan knows this machine's peak and
+bandwidth, and no calibration.
 """
 
 from __future__ import annotations
