@@ -26,7 +26,7 @@ class Layers(_App):
     """Mixed into the app."""
 
     @cached_property
-    def _dialogs(self) -> dict[type, Kept[Any]]:
+    def _dialogs(self) -> dict[type, Any]:
         return {}
 
     def kept(self, kind: type[AnyKept]) -> AnyKept:
@@ -34,7 +34,7 @@ class Layers(_App):
         found = self._dialogs.get(kind)
         if found is None or any(found in stack for stack in self._screen_stacks.values()):
             found = self._dialogs[kind] = kind()
-        return found  # type: ignore[return-value]
+        return found
 
     def push_screen(self, screen: Any, *args: Any, **options: Any) -> Any:
         """As Textual's, but the screen below a dialog is not painted again: one sees it already."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 from collections import deque
+from typing import Any
 
 import pytest
 
@@ -27,7 +28,7 @@ class Ending:
 
 
 def test_the_last_word_is_heard(capsys: pytest.CaptureFixture[str]) -> None:
-    trainer = Ending()
+    trainer: Any = Ending()
     asked = iter(range(10))
 
     def signalled() -> int:
@@ -36,5 +37,5 @@ def test_the_last_word_is_heard(capsys: pytest.CaptureFixture[str]) -> None:
             trainer.events.append(Failed(step=7, title="the disk is full", hint="make room"))
         return signal.SIGINT if trainer.over else 0
 
-    assert follow(trainer, None, signalled) == 1  # type: ignore[arg-type]
+    assert follow(trainer, None, signalled) == 1
     assert "the disk is full (make room)" in capsys.readouterr().out

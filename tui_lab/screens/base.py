@@ -118,8 +118,8 @@ class Modal(LaidOutOnce[Answer], ModalScreen[Answer]):
 
 class Kept(Modal[Answer]):
     """A dialog that is made once and put on again (`app.kept`): made, styled and laid out, it is
-    there in half of the time. Subclasses are made without arguments, and told what to show each
-    time, before they are put on."""
+    there in a quarter of the time. Subclasses are made without arguments, and are told what to show
+    before each time."""
 
     _styled_for: object = None
 

@@ -21,7 +21,6 @@ from tui_lab.screens.console import ConsoleScreen
 from tui_lab.screens.console_sources import LIVE
 from tui_lab.settings import Settings
 from tui_lab.widgets.alternatives import Alternatives
-from tui_lab.widgets.choice_list import ChoiceList
 from tui_lab.widgets.slider import SeedField, Slider
 
 
@@ -264,62 +263,6 @@ async def test_an_unknown_reference_is_told(pilot):
     pilot.app.screen.open_reference("no-such-run")
     await until(pilot, lambda: len(pilot.app._notifications) == 1)
     assert "no-such-run" in next(iter(pilot.app._notifications)).title
-
-
-async def test_choosing_a_checkpoint_by_typing(pilot):
-    await pilot.press("ctrl+o")
-    await pilot.pause()
-    await until(pilot, lambda: len(pilot.app.screen._sources) == 3)
-    await pilot.press(*"hello")
-    await pilot.press("enter")
-    await pilot.pause()
-    assert pilot.app.screen.source == SOURCES[2]
-
-
-async def test_choosing_again_asks_again(pilot):
-    """The dialog is kept, but nothing that it showed before can be taken: not what was filtered,
-    nor a checkpoint that is gone, nor anything before the answer is there."""
-    app = pilot.app
-    await pilot.press("ctrl+o")
-    dialog = app.screen
-    await until(pilot, lambda: len(dialog._sources) == 3)
-    await pilot.press(*"hello", "escape")
-    await pilot.pause()
-    assert app.screen is not dialog
-
-    answered = threading.Event()
-    screen = app.screen
-    real = screen._list
-    screen._list = lambda lab: (answered.wait(20), list(SOURCES[:2]))[1]
-    await pilot.press("ctrl+o")
-    await pilot.pause()
-    assert app.screen is dialog
-    await pilot.press("enter", "down")
-    await pilot.pause()
-    assert app.screen is dialog, "nothing to take yet"
-    answered.set()
-    await until(pilot, lambda: len(dialog._shown) == 2)
-    assert dialog.query_one(ChoiceList).option_count == 2
-    await pilot.press("down", "enter")
-    await pilot.pause()
-    assert screen.source == SOURCES[1]
-    screen._list = real
-
-
-async def test_a_late_answer_to_an_earlier_question_is_not_shown(pilot):
-    app, screen = pilot.app, pilot.app.screen
-    late = threading.Event()
-    screen._list = lambda lab: (late.wait(20), [])[1]
-    await pilot.press("ctrl+o")
-    dialog = app.screen
-    await pilot.press("escape")
-    await pilot.pause()
-    screen._list = lambda lab: list(SOURCES)
-    await pilot.press("ctrl+o")
-    await until(pilot, lambda: len(dialog._shown) == 3)
-    late.set()
-    await pilot.pause(0.2)
-    assert len(dialog._shown) == 3
 
 
 async def test_escape_sequences_become_glyphs(pilot):
