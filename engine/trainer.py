@@ -299,7 +299,7 @@ class Trainer:
                 count, reason = count + 1, token.reason or reason
                 pieces.append(token.text)
                 if request:
-                    self.emit(events.TokenGenerated(request=request, **vars(token)))
+                    self.emit(events.TokenGenerated(request=request, **token._asdict()))
         except EngineError as problem:  # a prompt that cannot be spelt must not end the training
             reason, error = "error", str(problem)
         except (RuntimeError, MemoryError) as problem:

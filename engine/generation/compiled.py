@@ -126,7 +126,8 @@ class CompiledStep:
             if place is not new:
                 place.copy_(new)
         self._graph.replay()
-        return self._found
+        *found, told_BX = self._found
+        return [*found, told_BX.clone()]  # the next token is drawn before this one is looked at
 
 
 class Steps:

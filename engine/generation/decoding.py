@@ -19,6 +19,8 @@ that the repetition penalty looks at, K likeliest tokens.
 from __future__ import annotations
 
 import math
+import time
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, NamedTuple
@@ -47,6 +49,9 @@ if TYPE_CHECKING:
 PREFILL = 512
 """Tokens of a prompt that are read at once: enough to keep a device busy, few enough to be asked
 in between whether to stop."""
+AHEAD, AHEAD_SECONDS = 8, 0.03
+"""Tokens that are drawn before the first of them is handed out: as many as that time suffices for,
+which nobody sees."""
 
 
 class Drawn(NamedTuple):
@@ -96,6 +101,12 @@ class Decoding:
         self._generators = [new_generator(seed, device) for seed in seeds]
         self._races: list[Tensor] = []
         """(B, V) for each of the next tokens, the next one last."""
+        self._told: deque[Tensor] = deque()
+        """`tell` of tokens that are drawn and not handed out yet."""
+        self._left = params.max_tokens
+        """Tokens still to be drawn."""
+        self._began, self._drawn_last = time.perf_counter(), 1
+        """When the last ones were begun, and how many they were: what a token takes."""
         self._step: CompiledStep | None = None
         """Found once, it serves as long as the rows and the cache stay."""
         longest = max(map(len, prompts))
@@ -119,20 +130,43 @@ class Decoding:
     def next(self) -> list[Drawn]:
         """One more token for each row. Raises Stopped in a prompt that is still being read, and
         EngineError when the weights are not finite."""
-        if not self._races:
-            races = exponential_races(self._generators, self.model.vocab_size, self.device)
-            self._races = races[::-1]
-        race_BV = self._races.pop()
-        told_BX = self._draw_compiled(race_BV)
-        if told_BX is None:
-            with torch.inference_mode(), evaluating(self.model):
-                told_BX = self._draw(race_BV)
-        told = told_BX.tolist()  # the one copy to the host, and wait
+        if not self._told:
+            self._draw_ahead()
+        told = self._told.popleft().tolist()  # the one copy to the host, and wait
         drawn = [self._drawn(numbers) for numbers in told]
         self._late.append([one.token for one in drawn])
         if len(self._late) == self._context:
             self._seen()  # forgets what no longer counts
         return drawn
+
+    def _draw_ahead(self) -> None:
+        """At least one more token; by a compiled step several, as `AHEAD` and `AHEAD_SECONDS` say.
+
+        What Python does with a token is then done for one after the other: weights, which pass
+        through the caches at every step, push it out of them.
+        """
+        now = time.perf_counter()
+        each, self._began = (now - self._began) / self._drawn_last, now
+        most = max(1, min(AHEAD, self._left, int(AHEAD_SECONDS / max(each, 1e-6))))
+        while len(self._told) < most:
+            told_BX = self._draw_compiled(self._race())
+            if told_BX is None:
+                if self._told:
+                    break
+                with torch.inference_mode(), evaluating(self.model):
+                    told_BX = self._draw(self._race())
+                most = 1
+            self._races.pop()
+            self._told.append(told_BX)
+            self._left -= 1
+        self._drawn_last = len(self._told)
+
+    def _race(self) -> Tensor:
+        """(B, V) of the next token."""
+        if not self._races:
+            races = exponential_races(self._generators, self.model.vocab_size, self.device)
+            self._races = races[::-1]
+        return self._races[-1]
 
     def _draw_compiled(self, race_BV: Tensor) -> Tensor | None:
         """By a compiled step that draws as well, if there is one and it can: `tell` of the tokens.
@@ -181,12 +215,11 @@ class Decoding:
 
     def keep(self, rows: Sequence[int]) -> None:
         """Go on with these rows alone, in this order."""
-        if len(rows) == len(self._generators):
-            return
         chosen = torch.tensor(rows, dtype=torch.long, device=self.device)
         self._step = None
         with torch.inference_mode():
             self._races = [race_BV[chosen] for race_BV in self._races]
+            self._told = deque(told_BX[chosen] for told_BX in self._told)
             self._early = self._seen()[chosen]
             self._generators = [self._generators[row] for row in rows]
             self._going = chosen if self._going is None else self._going[chosen]

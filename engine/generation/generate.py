@@ -6,9 +6,9 @@ Knows a tokenizer and where a text ends; nothing of checkpoints, terminals or tr
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import cache
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 
@@ -23,8 +23,7 @@ if TYPE_CHECKING:
     from engine.model import GPT
 
 
-@dataclass(frozen=True)
-class GeneratedToken:
+class GeneratedToken(NamedTuple):
     """One token of the continuation.
 
     `probability` is the model's own: the softmax of its logits at temperature 1, before penalty and
@@ -236,9 +235,10 @@ def _run(
             for token in text.push(this, cancelled, cache_bytes):
                 yield row, token
         alive = [at for at, (_, text) in enumerate(going) if not text.ended]
-        going = [going[at] for at in alive]
-        if going:
-            decoding.keep(alive)
+        if len(alive) < len(going):
+            going = [going[at] for at in alive]
+            if going:
+                decoding.keep(alive)
 
 
 class _Text:
@@ -249,7 +249,7 @@ class _Text:
     ) -> None:
         """`name`: of a token for people."""
         self.ended = False
-        self._tokenizer, self._params = tokenizer, params
+        self._eot_id, self._most = tokenizer.eot_id, params.max_tokens
         self._name = name
         self._decoder = StreamDecoder(tokenizer)
         self._held = Held(params.stop)
@@ -262,13 +262,12 @@ class _Text:
 
     def push(self, drawn: Drawn, cancelled: bool, cache_bytes: int) -> list[GeneratedToken]:
         """What can be shown after this token. With `cancelled` it is the last."""
-        tokenizer = self._tokenizer
         self._count += 1
         text = self._decoder.push(drawn.token)
         reason = ""
-        if drawn.token == tokenizer.eot_id:
+        if drawn.token == self._eot_id:
             reason = "eot"
-        elif self._count == self._params.max_tokens:
+        elif self._count == self._most:
             reason = "length"
         elif cancelled:
             reason = "cancelled"
@@ -285,7 +284,6 @@ class _Text:
             alternative_ids=drawn.likeliest,
             cache_bytes=cache_bytes,
         )
-        self._held.add(token)
-        released = self._held.release()
+        released = self._held.push(token)
         self.ended = bool(reason) or self._held.stopped
         return released

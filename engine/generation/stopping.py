@@ -6,7 +6,6 @@ Knows pieces of text; nothing of models.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -21,17 +20,14 @@ class Held:
         self.stopped = False
         self._tokens: list[GeneratedToken] = []
 
-    def add(self, token: GeneratedToken) -> None:
-        self._tokens.append(token)
-
-    def release(self) -> list[GeneratedToken]:
-        """What can be shown now, oldest first; the rest is held.
+    def push(self, token: GeneratedToken) -> list[GeneratedToken]:
+        """What can be shown now that `token` has come, oldest first; the rest is held.
 
         When a stop string is complete, the token that it begins in is the last one, cut before it.
         """
         if not self.stops:
-            released, self._tokens = self._tokens, []
-            return released
+            return [token]
+        self._tokens.append(token)
         text = "".join(token.text for token in self._tokens)
         found = [at for stop in self.stops if (at := text.find(stop)) >= 0]
         if found:
@@ -52,7 +48,7 @@ class Held:
         start = 0
         for token in self._tokens:
             if start + len(token.text) > at:
-                return [*shown, replace(token, text=token.text[: at - start], reason="stop")]
+                return [*shown, token._replace(text=token.text[: at - start], reason="stop")]
             shown.append(token)
             start += len(token.text)
         raise AssertionError("a stop string lies within the held text")

@@ -15,6 +15,7 @@ from engine.config.sections import ModelConfig
 from engine.generation import compiled, fetching
 from engine.generation.beam import Beams, beam_search
 from engine.generation.compiled import CompiledStep, Steps
+from engine.generation.decoding import AHEAD
 from engine.generation.generate import GeneratedToken, generate, generate_batch
 from engine.generation.layout import lay_out
 from engine.generation.params import SamplingParams
@@ -124,7 +125,8 @@ def test_the_tokens_are_the_same_before_and_after(
     steps.wait()
     runs.clear()
     got = text(which, params, Late(steps, eager))  # type: ignore[arg-type]
-    assert len(runs) == len(expected) - 1 - eager
+    ahead = len(runs) - (len(expected) - 1 - eager)
+    assert 0 <= ahead < AHEAD if params is PLAIN else ahead == 0
     assert ids(got) == ids(expected)
     for ours, theirs in zip(got, expected, strict=True):
         assert ours.probability == pytest.approx(theirs.probability, abs=1e-5)
