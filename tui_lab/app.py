@@ -5,15 +5,17 @@ Knows nothing of how anything is drawn, and imports neither torch nor a screen b
 
 from __future__ import annotations
 
+import asyncio
 import importlib
 import time
+from collections import deque
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from textual.app import App, SystemCommand
 from textual.events import Event, Key
-from textual.screen import Screen
+from textual.screen import ModalScreen, Screen
 
 from engine import collector
 from engine.lab import Lab
@@ -34,6 +36,8 @@ if TYPE_CHECKING:
 
 
 SOON = 0.5  # seconds after the first paint: what can wait for it
+TYPED = 32
+"""Keys, the last ones, of which it is known which screen they were pressed on."""
 
 
 def _screen(name: str) -> Callable[[], Screen]:
@@ -75,6 +79,7 @@ class LabApp(CurrentRun, Layers, Leaving, Link, Sinks, App[int]):
         self.unicode = is_unicode(self.settings)
         self.own_no_run(session)
         self._due = 0.0  # when the next look is
+        self._typed: deque[tuple[Key, Screen]] = deque(maxlen=TYPED)
         self.pace = Pace(self.settings.refresh, self.settings.budget, BYTES_PER_SECOND)
         self.choose_link()
         self._start, self._attach = start, attach
@@ -147,11 +152,21 @@ class LabApp(CurrentRun, Layers, Leaving, Link, Sinks, App[int]):
 
     async def on_event(self, event: Event) -> None:
         if isinstance(event, Key) and not event.is_forwarded:
+            self._typed.append((event, self.screen))
             self.pace.watched()
             if time.monotonic() + self.pace.interval() < self._due:
                 self._timer.stop()
                 self._look_later()
         await super().on_event(event)
+
+    async def _on_key(self, event: Key) -> None:
+        """A key that no widget wanted. Keys that come in one read, as they do over a slow link, are
+        all under way before the first is answered: a dialog that it put on gets the others."""
+        await asyncio.sleep(0)  # dialogs are put on by tasks
+        meant = next((screen for key, screen in self._typed if key is event), self.screen)
+        if self.screen is not meant and isinstance(self.screen, ModalScreen):
+            event.prevent_default()
+            (self.focused or self.screen)._forward_event(Key(event.key, event.character))
 
     def _tick(self) -> None:
         if len(self.screen_stack) != 1 or getattr(self._driver, "behind", False):

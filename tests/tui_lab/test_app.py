@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from textual.events import Key
 
 from engine import control
 from engine.errors import EngineError, InputError
@@ -146,6 +147,18 @@ async def test_quitting_with_stop_and_save_waits_for_the_save(tmp_path: Path):
     assert session.commands[-1] == control.Stop(save=True)
     assert isinstance(app.run_state.finished, Finished)
     assert not app.trainer.active
+
+
+async def test_an_answer_that_came_with_the_question_in_one_read(tmp_path: Path):
+    """As over a slow link: it is for the dialog, not for the screen that was there before."""
+    session = FakeSession()
+    app = make_app(tmp_path, session)
+    async with app.run_test(size=SIZE) as pilot:
+        await training(app, pilot)
+        for key in "qs":
+            app.post_message(Key(key, key))
+        await until(pilot, lambda: not app.is_running)
+    assert [one for one in session.commands if one != control.Stop(save=True)] == []
 
 
 async def test_quitting_with_keep_training_leaves_a_paused_run_going(tmp_path: Path):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 
 import pytest
+from textual.events import Key
 
 from engine.lab import Lab
 from tests.tui_lab.console_fakes import SOURCES, FakeGenerator
@@ -74,3 +75,16 @@ async def test_a_late_answer_to_an_earlier_question_is_not_shown(pilot):
     late.set()
     await pilot.pause(0.2)
     assert len(dialog._shown) == 3
+
+
+async def test_two_presses_in_one_read_open_one_dialog(pilot):
+    """As over a slow link. The second is for the dialog, which has no use for it."""
+    app = pilot.app
+    for _ in range(2):
+        app.post_message(Key("ctrl+o", None))
+    await until(pilot, lambda: len(app.screen_stack) > 1 and len(app.screen._sources) == 3)
+    await pilot.pause()
+    assert len(app.screen_stack) == 2
+    await pilot.press("escape")
+    await pilot.pause()
+    assert len(app.screen_stack) == 1
