@@ -158,7 +158,7 @@ async def test_an_answer_that_came_with_the_question_in_one_read(tmp_path: Path)
         for key in "qs":
             app.post_message(Key(key, key))
         await until(pilot, lambda: not app.is_running)
-    assert [one for one in session.commands if one != control.Stop(save=True)] == []
+    assert session.commands == [control.Stop(save=True)]
 
 
 async def test_quitting_with_keep_training_leaves_a_paused_run_going(tmp_path: Path):

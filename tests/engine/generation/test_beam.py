@@ -22,11 +22,6 @@ PAD = 1
 BYTES = build("bytes", lambda: iter(()), 257)
 
 
-@pytest.fixture(autouse=True)
-def _one_thread() -> None:
-    torch.set_num_threads(1)
-
-
 class Ending(CharTokenizer):
     """The letters, of which one ends a text."""
 

@@ -38,14 +38,6 @@ PLAIN = SamplingParams(temperature=0.7, max_tokens=20, seed=5)
 """Such as the step draws itself."""
 
 
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-
-
 @pytest.fixture(scope="module", autouse=True)
 def weights_fetched_ahead() -> Iterator[None]:
     """As in networks that are larger than a processor's caches."""

@@ -5,7 +5,7 @@ The step is the one that is compiled elsewhere, uncompiled.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from typing import Any
 
 import pytest
 import torch
@@ -70,14 +70,6 @@ def model(request: pytest.FixtureRequest) -> GPT:
     return randomised(request.param, LETTERS.vocab_size)
 
 
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-
-
 @pytest.fixture
 def at_leisure(monkeypatch: pytest.MonkeyPatch) -> None:
     """However slow this machine is."""
@@ -85,10 +77,10 @@ def at_leisure(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_text_is_the_same_and_nothing_is_drawn_past_its_end(model: GPT, at_leisure: None) -> None:
-    steps = Uncompiled(model)
+    steps: Any = Uncompiled(model)
     expected = list(generate(model, LETTERS, "AB", PLAIN, device=CPU))
     got, most = [], 0
-    for token in generate(model, LETTERS, "AB", PLAIN, device=CPU, steps=steps):  # type: ignore[arg-type]
+    for token in generate(model, LETTERS, "AB", PLAIN, device=CPU, steps=steps):
         got.append(token.token)
         most = max(most, steps.drawn - len(got))
     assert got == [token.token for token in expected]
@@ -99,8 +91,9 @@ def test_a_text_is_the_same_and_nothing_is_drawn_past_its_end(model: GPT, at_lei
 def test_rows_that_end_in_the_midst_of_what_is_drawn(model: GPT, at_leisure: None) -> None:
     params = SamplingParams(temperature=0.9, max_tokens=25, seed=8, stop=("K", "Q", "V"))
     prompts, found = ["AB", "CD", "EF", "GH"], []
-    for steps in (None, Uncompiled(model)):
-        rows = generate_batch(model, LETTERS, prompts, params, device=CPU, steps=steps)  # type: ignore[arg-type]
+    uncompiled: Any = Uncompiled(model)
+    for steps in (None, uncompiled):
+        rows = generate_batch(model, LETTERS, prompts, params, device=CPU, steps=steps)
         found.append([(row, token.token, token.text, token.reason) for row, token in rows])
     assert found[0] == found[1]
     ends = {sum(1 for row, *_ in found[0] if row == which) for which in range(len(prompts))}
@@ -109,7 +102,7 @@ def test_rows_that_end_in_the_midst_of_what_is_drawn(model: GPT, at_leisure: Non
 
 def test_what_is_slow_is_handed_out_at_once(model: GPT, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(decoding, "AHEAD_SECONDS", 0.0)
-    steps = Uncompiled(model)
-    texts = generate(model, LETTERS, "AB", PLAIN, device=CPU, steps=steps)  # type: ignore[arg-type]
+    steps: Any = Uncompiled(model)
+    texts = generate(model, LETTERS, "AB", PLAIN, device=CPU, steps=steps)
     for count, _ in enumerate(texts):
         assert steps.drawn <= count

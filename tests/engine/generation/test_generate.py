@@ -26,14 +26,6 @@ BYTES = build("bytes", lambda: iter(()), 257)
 GREEDY = SamplingParams(temperature=0.0, max_tokens=30)
 
 
-@pytest.fixture(autouse=True)
-def one_thread():
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-
-
 def spell(text: str, end: bool = True) -> list[int]:
     return BYTES.encode(text) + ([BYTES.eot_id] if end else [])
 

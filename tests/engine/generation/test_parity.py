@@ -35,8 +35,7 @@ no loops and are nowhere decided by rounding."""
 
 
 @pytest.fixture(autouse=True)
-def _one_thread() -> None:
-    torch.set_num_threads(1)
+def _without_progress_bars() -> None:
     transformers.utils.logging.disable_progress_bar()
 
 

@@ -19,11 +19,6 @@ CPU = torch.device("cpu")
 BYTES = build("bytes", lambda: iter(()), 257)
 
 
-@pytest.fixture(autouse=True)
-def _one_thread() -> None:
-    torch.set_num_threads(1)
-
-
 @torch.no_grad()
 @pytest.mark.parametrize("rows", [1, 3, 64])
 @pytest.mark.parametrize(("inputs", "outputs"), [(96, 64), (96, 65), (20, 7), (64, 1)])

@@ -20,14 +20,6 @@ CPU = torch.device("cpu")
 BYTES = build("bytes", lambda: iter(()), 257)
 
 
-@pytest.fixture(autouse=True)
-def one_thread():
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-
-
 def gpt(context: int = 16, **settings) -> GPT:
     torch.manual_seed(3)
     shape = ModelConfig(n_layer=2, n_head=2, n_embd=16, context_length=context, **settings)

@@ -26,14 +26,6 @@ COUNTED = torch.arange(100)
 DRAWN = SamplingParams(temperature=0.7)
 
 
-@pytest.fixture(autouse=True)
-def one_thread():
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-
-
 def caches(model: GPT, padding: list[int], tokens: int) -> tuple[KVCache, KVCache]:
     """Two that have read the same prompts."""
     ids = torch.randint(VOCAB, (len(padding), min(PROMPT, model.config.context_length)))
