@@ -176,11 +176,14 @@ class Decoding:
         if self._step is None:
             if not self._may_draw_compiled or self._unread.shape[1] > 1 or not self.cache.n:
                 return None
-            if self.first or self._going is not None:
+            if self.first:
                 return None
             self._step = self._steps.next(self.cache)
             if self._step is None:
                 return None
+        if self._going is not None:  # what rows that have ended draw, nobody looks at
+            all_BV = torch.ones(len(self._unread), self.model.vocab_size, device=self.device)
+            race_BV = all_BV.index_copy(0, self._going, race_BV)
         try:
             self._unread, told_BX = self._step.draw(
                 self._unread, self.cache, race_BV, self._temperature
@@ -189,7 +192,7 @@ class Decoding:
             self._step = None
             self._steps.give_up(error)
             return None
-        return told_BX
+        return told_BX if self._going is None else told_BX[self._going]
 
     def _draw(self, race_BV: Tensor) -> Tensor:
         logits_BV, own_BV, entropy_B = self._scores()

@@ -32,10 +32,11 @@ PLAIN = SamplingParams(temperature=0.9, max_tokens=40, seed=3)
 
 
 class Uncompiled:
-    """Steps that are there at once. `drawn` is how many tokens they have drawn."""
+    """Steps that are there at once. `drawn` is how many tokens they have drawn, `read` how many
+    they have read for a draw that is made elsewhere."""
 
     def __init__(self, model: GPT) -> None:
-        self._model, self.drawn = model, 0
+        self._model, self.drawn, self.read = model, 0, 0
 
     def begin(self) -> None:
         pass
@@ -47,6 +48,7 @@ class Uncompiled:
         return self
 
     def __call__(self, tokens_B1: Tensor, cache: KVCache) -> tuple[Tensor, Tensor, Tensor]:
+        self.read += 1
         shape = len(tokens_B1), self._model.vocab_size
         return self._run(tokens_B1, cache, [torch.ones(shape), torch.ones(1)])[:3]
 
@@ -98,6 +100,7 @@ def test_rows_that_end_in_the_midst_of_what_is_drawn(model: GPT, at_leisure: Non
     assert found[0] == found[1]
     ends = {sum(1 for row, *_ in found[0] if row == which) for which in range(len(prompts))}
     assert len(ends) > 1, "they end at different tokens"
+    assert uncompiled.read == 0, "a step goes on drawing when some rows have ended"
 
 
 def test_what_is_slow_is_handed_out_at_once(model: GPT, monkeypatch: pytest.MonkeyPatch) -> None:
