@@ -14,7 +14,7 @@ import statistics
 from typing import Any
 
 from benchmarks.report import machine_facts, write_result
-from benchmarks.trials import add_options, measure_all, shape
+from benchmarks.trials import add_options, add_rounds, measure_all, shape
 
 SHAPES = [
     shape("160×5×5", 96, 10, 90),
@@ -50,7 +50,7 @@ def summary(rows: list[dict[str, Any]]) -> dict[str, Any]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     add_options(parser)
-    parser.add_argument("--rounds", type=int, default=3)
+    add_rounds(parser)
     options = parser.parse_args()
     rows = measure_all(options, SHAPES, options.rounds)
     told = summary(rows)

@@ -4,9 +4,9 @@ what is left over.
     python -m benchmarks.plan_fit [--mode eager]
     python -m benchmarks.plan_fit --again
 
-measures the configurations below (a quarter of an hour and more), and prints the lines for
-`engine.step_time.PACES` and `engine.heap.HEAPS`. `--again` fits what was measured last: after
-a change of the formulas.
+measures the configurations below, each in the median of three runs (an hour and more), and prints
+the lines for `engine.step_time.PACES` and `engine.heap.HEAPS`. `--again` fits what was measured
+last: after a change of the formulas.
 """
 
 from __future__ import annotations
@@ -14,13 +14,23 @@ from __future__ import annotations
 import argparse
 import json
 import statistics
+from collections.abc import Iterator
 from dataclasses import astuple
 from typing import Any
 
 import numpy as np
 
 from benchmarks.report import RESULTS, machine_facts, write_result
-from benchmarks.trials import add_options, chosen, configuration, facts, measure, shape
+from benchmarks.trials import (
+    add_options,
+    add_rounds,
+    chosen,
+    configuration,
+    facts,
+    measure,
+    median_run,
+    shape,
+)
 from engine import machine
 from engine.footprint import counted
 from engine.heap import HEAPS, Heap
@@ -149,6 +159,17 @@ def fit_heap(rows: list[dict[str, Any]]) -> Heap:
     return Heap(int(round(best[0], -6)), *(round(float(value), 2) for value in best[1:]))
 
 
+def measured_so_far(
+    wanted: list[tuple[dict[str, Any], bool]], rounds: int
+) -> Iterator[list[dict[str, Any]]]:
+    """After every run, the rows there are: of each configuration the run of the median so far."""
+    runs: dict[int, list[dict[str, Any]]] = {}
+    for _ in range(rounds):
+        for number, (about, compiled) in enumerate(wanted):
+            runs.setdefault(number, []).append(measure(about, compiled))
+            yield [median_run(of_one) for of_one in runs.values()]
+
+
 def measured_here() -> list[dict[str, Any]]:
     """What was measured last on a machine of this kind; nothing if none was."""
     for path in sorted(RESULTS.glob("????-??-??-plan-fit.json"), reverse=True):
@@ -191,6 +212,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     add_options(parser)
     parser.add_argument("--again", action="store_true", help="measure nothing, fit what is there")
+    add_rounds(parser)
     parser.add_argument("--missing", action="store_true", help="measure what is not there yet")
     options = parser.parse_args()
     rows: list[dict[str, Any]] = []
@@ -198,11 +220,12 @@ def main() -> None:
         rows = measured_here()
     if not options.again:
         there = {(row["name"], row["compiled"]) for row in rows}
-        for about, compiled in chosen(options, SHAPES):
-            if (about["name"], compiled) not in there:
-                rows.append(measure(about, compiled))
-                # Each is kept at once: it is a long way to the last.
-                write_result("plan-fit", machine_facts() | {"rows": rows})
+        wanted = [one for one in chosen(options, SHAPES) if (one[0]["name"], one[1]) not in there]
+        there_already = rows
+        for new in measured_so_far(wanted, options.rounds):
+            rows = there_already + new
+            # Kept at once: it is a long way to the last.
+            write_result("plan-fit", machine_facts() | {"rows": rows})
     kinds: dict[tuple[bool, bool], list[dict[str, Any]]] = {}
     for row in rows:
         sixteen_bits = row["measured"]["precision"] != "float32"

@@ -60,6 +60,11 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def add_rounds(parser: argparse.ArgumentParser) -> None:
+    """How often each is measured: a run alone scatters by a third where others use the machine."""
+    parser.add_argument("--rounds", type=int, default=3, help="runs of each, of which the median")
+
+
 def chosen(
     options: argparse.Namespace, shapes: list[dict[str, Any]]
 ) -> Iterator[tuple[dict[str, Any], bool]]:
