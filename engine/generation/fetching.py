@@ -44,7 +44,7 @@ def pays(model: nn.Module, device: str) -> bool:
 def ahead() -> Iterator[None]:
     """While it lasts, code that Inductor writes for a processor fetches every matrix that it was
     given `AHEAD` bytes ahead. Not for two threads at once. Does nothing where Inductor is made
-    otherwise than that of PyTorch 2.13."""
+    otherwise than that of PyTorch 2.11 to 2.14."""
     try:
         from torch._inductor.codegen.cpp import CppVecKernel, cexpr_index
         from torch._inductor.virtualized import V

@@ -61,7 +61,8 @@ def test_without_a_compiler_the_step_runs_as_it_is_and_says_so_once(
 
 
 def test_what_cannot_be_had_in_one_call_is_compiled_in_many() -> None:
-    """Attention that is computed twice with the random state kept, which C++ does not know."""
+    """Attention that is computed twice with the random state kept, which the C++ of PyTorch 2.13
+    does not know."""
     torch._dynamo.reset()
     weight = torch.randn(1, 2, 16, 16, requires_grad=True)
 
@@ -74,7 +75,8 @@ def test_what_cannot_be_had_in_one_call_is_compiled_in_many() -> None:
     compiled = CompiledLoss(twice, "cpu", said.append)
     compiled(torch.ones(16)).minimised.backward()
     assert compiled.compiled and not said
-    assert compiled._options is None, "C++ can do it: then this shows nothing"
+    if compiled._options is not None:
+        pytest.skip("this PyTorch can have it in one call")
 
 
 def test_an_error_of_the_loss_itself_is_not_taken_for_the_compilers() -> None:
