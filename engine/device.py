@@ -142,6 +142,17 @@ def autocast(device: torch.device, precision: str) -> AbstractContextManager[Any
     return torch.autocast(device.type, dtype=getattr(torch, precision))
 
 
+def as_current(device: torch.device) -> AbstractContextManager[Any]:
+    """A context in which PyTorch means this device where none is named: by streams and their
+    events, random states and memory. Each thread has one of its own, which is the first GPU until
+    something else is said."""
+    if device.type != "cuda":
+        return contextlib.nullcontext()
+    import torch
+
+    return torch.cuda.device(device)
+
+
 def peak_flops(device: torch.device, precision: str) -> tuple[float, str]:
     """(FLOP/s, source) of `device` at its best: data sheet, or a measurement of about 0.2 s.
 

@@ -275,6 +275,11 @@ class Machine:
 
         return device.autocast(self.device, self.precision)
 
+    def as_current(self) -> AbstractContextManager[Any]:
+        from engine import device
+
+        return device.as_current(self.device)
+
 
 def _versions() -> dict[str, str]:
     import numpy
@@ -315,6 +320,7 @@ def _train_in(
     spool.start(writer.beat)
     info = resumed.info if resumed else None
     tell.stack.enter_context(collector.at_rest())
+    tell.stack.enter_context(machine.as_current())
     trainer = assemble(folder, config, material, machine, tell, inbox, info)
     tell(_started(folder, config, material, machine, trainer, resumed is not None))
     if resumed:

@@ -28,6 +28,7 @@ from torch import Tensor, nn
 
 from engine import machine
 from engine.atomic import discard
+from engine.device import as_current
 from engine.errors import EngineError, in_words
 from engine.generation.compiling import Recipe
 from engine.generation.layout import lay_in_rows
@@ -120,7 +121,11 @@ class CompiledStep:
             self._inputs = [x if x.data_ptr() in addresses else x.clone() for x in inputs]
             self._run([*self._weights, *self._inputs])  # outside of a recording first, as it must
             self._graph, self._recorded_for = torch.cuda.CUDAGraph(), cache
-            with torch.cuda.graph(self._graph):
+            # Other threads, as one that trains, may take memory meanwhile.
+            with (
+                as_current(cache.device),
+                torch.cuda.graph(self._graph, capture_error_mode="thread_local"),
+            ):
                 self._found = self._run([*self._weights, *self._inputs])
         for place, new in zip(self._inputs, inputs, strict=True):
             if place is not new:

@@ -28,6 +28,7 @@ from torch import Tensor
 
 from engine import machine
 from engine.config.sections import ModelConfig
+from engine.device import as_current
 from engine.errors import in_words
 from engine.generation import fetching
 from engine.generation.step import Form, Step, inputs_of, weights_of
@@ -59,6 +60,7 @@ class Recipe:
     """The fields of the `Form`."""
     dtype: str
     device: str
+    """With its number, where there may be several of a kind."""
     threads: int
     """Loops are cut for so many."""
     fetches: bool
@@ -71,7 +73,7 @@ class Recipe:
             vocab_size=model.vocab_size,
             form=asdict(form),
             dtype=str(model.wte.weight.dtype).removeprefix("torch."),
-            device=device.type,
+            device=str(device),
             threads=torch.get_num_threads(),
             fetches=fetching.pays(model, device.type),
         )
@@ -93,7 +95,7 @@ def compile_step(recipe: Recipe, path: Path) -> None:
     with torch.device("meta"):
         model = GPT(ModelConfig(**recipe.model), recipe.vocab_size)
     form = Form(**recipe.form)
-    with torch.no_grad():
+    with torch.no_grad(), as_current(device):
         cache, inputs = _example(model.config, form, dtype, device)
         # Shapes are all that counts: nothing writes to this memory, so that it takes none.
         weights = [torch.empty_like(w, dtype=dtype, device=device) for w in weights_of(model)]
@@ -149,8 +151,8 @@ def _lengths(cache: KVCache, form: Form) -> list[dict[int, Any]]:
 
 
 def _processor(device: str) -> str:
-    if device == "cuda":
-        return torch.cuda.get_device_name()
+    if device.startswith("cuda"):
+        return torch.cuda.get_device_name(device)
     return f"{machine.cpu_name()} {torch.backends.cpu.get_cpu_capability()}"
 
 

@@ -112,6 +112,28 @@ def test_autocast_sets_the_precision_of_products_alone() -> None:
         assert (matrix @ matrix).dtype == torch.float32
 
 
+def test_a_second_gpu_is_the_one_that_is_meant_inside(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where it is not, an event waits for the first one, and a checkpoint is written before the
+    second has copied it."""
+    meant = [0]
+
+    class Meant:
+        def __init__(self, which: torch.device) -> None:
+            self.index = which.index
+
+        def __enter__(self) -> None:
+            meant.append(self.index)
+
+        def __exit__(self, *_: object) -> None:
+            meant.pop()
+
+    monkeypatch.setattr(torch.cuda, "device", Meant)
+    with device.as_current(torch.device("cuda", 1)):
+        assert meant[-1] == 1
+    with device.as_current(torch.device("cpu")):
+        assert meant == [0]
+
+
 def test_memory_of_a_cpu_is_this_process_and_its_limit() -> None:
     before = device.memory(CPU)
     ballast = bytearray(60_000_000)

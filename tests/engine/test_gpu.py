@@ -108,9 +108,12 @@ def test_the_cache_on_the_gpu_reads_as_without() -> None:
         torch.testing.assert_close(torch.cat(pieces, 1), model(tokens), atol=2e-3, rtol=2e-3)
 
 
-def test_a_run_resumed_on_the_gpu_goes_on_from_the_same_state(small_lab: Lab) -> None:
+@pytest.mark.parametrize("which", ["cuda", "cuda:1"])
+def test_a_run_resumed_on_the_gpu_goes_on_from_the_same_state(small_lab: Lab, which: str) -> None:
+    if which == "cuda:1" and torch.cuda.device_count() < 2:
+        pytest.skip("needs two CUDA devices")
     whole, first, second = Run(), Run({4: [control.Stop()]}), Run()
-    config = tiny_config(train__device="cuda")
+    config = tiny_config(train__device=which)
     whole.train(small_lab, config, name="whole")
     first.train(small_lab, config, name="cut")
     second.resume(small_lab, "cut")

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
-from engine import control, events
+from engine import control, device, events
 from engine.checkpoints import list_checkpoints
 from engine.checkpoints.load import load_training, load_weights
+from engine.checkpoints.snapshot import Memory, Snapshot
 from engine.config import Config, from_dict
 from engine.control import Inbox
 from engine.errors import CheckpointError, ConfigError, CorpusError, EngineError, InputError
@@ -142,6 +145,38 @@ def test_looking_at_a_run_does_not_change_it(small_lab: Lab) -> None:
     busy.train(small_lab, config)
     assert busy.losses() == quiet.losses()
     assert len(busy.of(events.TokenGenerated)) == 200
+
+
+def test_the_runs_device_is_the_current_one_until_its_last_word(
+    small_lab: Lab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Events, random states and memory are those of the device that PyTorch means unasked."""
+    meant: list[torch.device] = []
+
+    @contextmanager
+    def as_current(of: torch.device) -> Iterator[None]:
+        meant.append(of)
+        yield
+        meant.clear()
+
+    copied: list[bool] = []
+    take = Memory.take
+
+    def watched(*arguments: Any) -> Snapshot:
+        copied.append(bool(meant))
+        return take(*arguments)
+
+    monkeypatch.setattr(device, "as_current", as_current)
+    monkeypatch.setattr(Memory, "take", watched)
+    told: list[bool] = []
+    run_training(
+        small_lab,
+        tiny_config(),
+        emit=lambda event: told.append(bool(meant)) if isinstance(event, events.Finished) else None,
+        inbox=Inbox(),
+    )
+    assert copied and all(copied)
+    assert told == [True] and not meant
 
 
 def test_single_steps_stop_again_by_themselves(small_lab: Lab) -> None:
