@@ -2,29 +2,27 @@
 
     python -m benchmarks.time_to_quality --nanogpt DIR --data DIR [--presets char-cpu …]
 
-The same text, the same validation split, the same evaluation (all of it). Each side's time runs
-from its first step and counts steps alone, ours with all that a run does between them; what
-evaluating takes counts for neither. Ours is compiled with an empty cache, and told with and
-without the wait for the compiler. The goal is the lowest loss that nanoGPT's recipe reaches.
+The same text, the same validation split, the same evaluation (all of it). The sides work in turn, a
+few seconds each, so that all meet the same machine. Each side's time runs from its first step and
+counts steps alone, ours with all that a run does between them; what evaluating takes counts for
+neither. Ours is compiled with an empty cache, and told with and without the wait for the compiler.
+The goal is the lowest loss that nanoGPT's recipe reaches.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
-import os
 import statistics
-import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from benchmarks import quiet
-from benchmarks.interleave import ROOT, python
+from benchmarks.interleave import python
 from benchmarks.ratios import Ratio
 from benchmarks.training import TEXTS, add_data_option, add_text
+from benchmarks.turns import Side, take_turns
 from engine.config import list_presets, load_preset
 from engine.lab import Lab
 
@@ -52,16 +50,19 @@ def measure(
     quick: bool = False,
 ) -> dict[str, Any]:
     """Both sides' curves, and how long each took. `quick`: a few steps, which reach nothing."""
-    curves: dict[str, dict[str, Any]] = {}
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory() as folder, quiet.Watch() as watch:
         lab = Lab.init(Path(folder))
         corpus = add_text(lab, TEXT, data)
         known = {preset.name for preset in list_presets(lab)}
         chosen = presets or tuple(name for name in PRESETS[device] if name in known)
+        recorders: list[Peer | Ours] = []
         if nanogpt is not None and data is not None:
-            curves["nanoGPT"] = _peer(nanogpt, data / TEXTS[TEXT][0], device, quick)
-        for preset in chosen:
-            curves[preset] = _ours(lab, corpus, preset, device, quick)
+            recorders.append(Peer(nanogpt, data / TEXTS[TEXT][0], device, quick))
+        recorders += [Ours(lab, corpus, preset, device, quick) for preset in chosen]
+        by_side = {recorder.side: recorder for recorder in recorders}
+        for side, record in take_turns(list(by_side)):
+            by_side[side].hear(record)
+    curves = {side.name: recorder.curve(watch.others) for side, recorder in by_side.items()}
     ratios = [] if quick else compare(curves, device)
     for ratio in ratios:
         print(f"  {ratio}", flush=True)
@@ -69,52 +70,86 @@ def measure(
     return {"curves": curves, "missing": missing, "ratios": [r.to_dict() for r in ratios]}
 
 
-def _peer(nanogpt: Path, text: Path, device: str, quick: bool) -> dict[str, Any]:
-    arguments = ["--checkout", str(nanogpt), "--text", str(text), "--recipe", device]
-    arguments += ["--steps", "60"] if quick else []
-    points, last = [], {"slowest": 0.0}
-    with quiet.Watch() as watch:
-        for record in _lines(python("benchmarks.peers.nanogpt_recipe", *arguments)):
-            points.append([record["step"], record["seconds"], record["val_loss"]])
-            last = record
-            print(f"    nanoGPT, step {record['step']}: {record['val_loss']:.4f}", flush=True)
-    return _curve(points, last["slowest"] if device == "cuda" else 0.0, watch.others)
+class Recorder:
+    """Counts the seconds of one side's steps, and not those of what lies between them."""
+
+    def __init__(self, side: Side) -> None:
+        self.side = side
+        self.points: list[list[float]] = []
+        self.seconds = 0.0
+
+    def stepped(self, start: float, end: float) -> None:
+        """It made steps from one moment to another."""
+        self.seconds += self.side.worked(start, end)
+
+    def evaluated(self, step: int, loss: float) -> None:
+        self.points.append([step, self.seconds, loss])
+        print(f"    {self.side.name}, step {step}: {loss:.4f}", flush=True)
+
+    def told(self, compile_seconds: float, others: float) -> dict[str, Any]:
+        return _curve(self.points, compile_seconds, others)
 
 
-def _ours(lab: Lab, corpus: str, preset: str, device: str, quick: bool) -> dict[str, Any]:
-    """A run by the command line, as anybody starts one."""
-    steps = 60 if quick else load_preset(lab, preset).train.max_steps
-    settings = {
-        "train.max_steps": steps,
-        "train.eval_every": max(1, steps // (2 if quick else LOOKS)),
-        "train.eval_tokens": 0,
-        "data.corpus": corpus,
-        "sample.every": 0,
-        "save.policy": "none",
-    }
-    command = [sys.executable, "-m", "tui_lab", "--lab", str(lab.root), "train", "--json"]
-    command += ["--config", preset, "--device", device]
-    command += [part for key, value in settings.items() for part in ("--set", f"{key}={value}")]
-    points: list[list[float]] = []
-    steps_seconds: list[float] = []
-    began = evaluating = 0.0
-    tokens = 0
-    with tempfile.TemporaryDirectory() as cache, quiet.Watch() as watch:
-        for record in _lines(command, TORCHINDUCTOR_CACHE_DIR=cache):
-            if record.get("event") == "run_started":
-                began = record["time"]
-            elif record.get("event") == "eval_done":
-                evaluating += record["seconds"]
-                seconds = record["time"] - began - evaluating
-                points.append([record["step"], seconds, record["val_loss"]])
-            elif record.get("event") == "failed":
-                raise RuntimeError(f"preset {preset}: {record['title']}")
-            elif "tokens_per_second" in record:
-                steps_seconds.append((record["tokens"] - tokens) / record["tokens_per_second"])
-                tokens = record["tokens"]
-    curve = _curve(points, compiling(steps_seconds), watch.others)
-    print(f"    {preset}: {curve['lowest']:.4f} after {curve['seconds']:.1f} s", flush=True)
-    return curve
+class Peer(Recorder):
+    """nanoGPT's recipe, by `benchmarks.peers.nanogpt_recipe`."""
+
+    def __init__(self, nanogpt: Path, text: Path, device: str, quick: bool) -> None:
+        arguments = ["--checkout", str(nanogpt), "--text", str(text), "--recipe", device]
+        arguments += ["--steps", "60"] if quick else []
+        super().__init__(Side("nanoGPT", python("benchmarks.peers.nanogpt_recipe", *arguments)))
+        self._compiled = device == "cuda"
+        self._first = 0.0
+
+    def hear(self, record: dict[str, Any]) -> None:
+        if not self.points:
+            self._first = self.side.worked(*record["first"])
+        self.stepped(record["began"], record["ended"])
+        self.evaluated(record["step"], record["val_loss"])
+
+    def curve(self, others: float) -> dict[str, Any]:
+        return self.told(self._first if self._compiled else 0.0, others)
+
+
+class Ours(Recorder):
+    """A preset's run by the command line, as anybody starts one."""
+
+    def __init__(self, lab: Lab, corpus: str, preset: str, device: str, quick: bool) -> None:
+        steps = 60 if quick else load_preset(lab, preset).train.max_steps
+        settings = {
+            "train.max_steps": steps,
+            "train.eval_every": max(1, steps // (2 if quick else LOOKS)),
+            "train.eval_tokens": 0,
+            "data.corpus": corpus,
+            "sample.every": 0,
+            "save.policy": "none",
+        }
+        command = [sys.executable, "-m", "tui_lab", "--lab", str(lab.root), "train", "--json"]
+        command += ["--config", preset, "--device", device]
+        command += [part for key, value in settings.items() for part in ("--set", f"{key}={value}")]
+        cache = {"TORCHINDUCTOR_CACHE_DIR": str(lab.root / f"compiled-{preset}")}
+        super().__init__(Side(preset, command, cache))
+        self._steps: list[float] = []
+        self._counted = 0.0  # seconds of those steps
+        self._since = 0.0  # the moment of the last thing told
+
+    def hear(self, record: dict[str, Any]) -> None:
+        event = record.get("event")
+        if event == "run_started":
+            self._since = record["time"]
+        elif event == "eval_done":
+            self.stepped(self._since, record["time"] - record["seconds"])
+            self._since = record["time"]
+            self.evaluated(record["step"], record["val_loss"])
+        elif event == "failed":
+            raise RuntimeError(f"preset {self.side.name}: {record['title']}")
+        elif "tokens_per_second" in record:
+            self.stepped(self._since, record["time"])
+            self._since = record["time"]
+            self._steps.append(self.seconds - self._counted)
+            self._counted = self.seconds
+
+    def curve(self, others: float) -> dict[str, Any]:
+        return self.told(compiling(self._steps), others)
 
 
 def compiling(seconds: list[float]) -> float:
@@ -179,31 +214,6 @@ def compare(curves: dict[str, dict[str, Any]], device: str) -> list[Ratio]:
                     )
                 )
     return ratios
-
-
-def _lines(command: list[str], **environment: str) -> Iterator[dict[str, Any]]:
-    """The JSON lines that a command prints. Raises RuntimeError, with its last words, if it
-    fails."""
-    with tempfile.TemporaryFile("w+") as errors:
-        process = subprocess.Popen(
-            command,
-            cwd=ROOT,
-            stdout=subprocess.PIPE,
-            stderr=errors,
-            text=True,
-            env=os.environ | environment,
-        )
-        assert process.stdout is not None
-        try:
-            for line in process.stdout:
-                if line.startswith("{"):
-                    yield json.loads(line)
-        finally:
-            process.stdout.close()
-            code = process.wait()
-        if code:
-            errors.seek(0)
-            raise RuntimeError(f"{' '.join(command[1:4])} … failed:\n{errors.read()[-2000:]}")
 
 
 def main() -> None:
