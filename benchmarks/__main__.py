@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import signal
 import subprocess
 import sys
 import time
@@ -38,6 +39,8 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="under three minutes; nothing is kept")
     parser.add_argument("--out", type=Path, help=f"folder of the result (default: {RESULTS.name})")
     asked = parser.parse_args()
+    # Whoever ends this (`timeout` in gpu.sh) ends the peers: some of them are stopped.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     if asked.nanogpt is not None and not (asked.nanogpt / "model.py").is_file():
         parser.error(f"--nanogpt {asked.nanogpt}: there is no model.py in it")
     device = survey_device(Config(), asked.device)

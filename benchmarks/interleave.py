@@ -9,26 +9,21 @@ are told.
 from __future__ import annotations
 
 import json
-import os
 import queue
 import statistics
 import subprocess
-import sys
-import tempfile
-import threading
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from pathlib import Path
 from types import TracebackType
 from typing import Any
 
 import psutil
 
 from benchmarks import quiet
+from benchmarks.program import Program, python
 from engine import machine
 
-ROOT = Path(__file__).resolve().parent.parent
 START_SECONDS = 240.0
 """A side that is not ready by then has failed: compiling takes up to half a minute."""
 WINDOW_SECONDS = 120.0
@@ -48,19 +43,9 @@ class Worker:
     ) -> None:
         """`environment`: variables beside this process's own."""
         self.name = name
-        self._errors = tempfile.TemporaryFile()  # noqa: SIM115
-        self._process = subprocess.Popen(
-            command,
-            cwd=ROOT,
-            env={**os.environ, **(environment or {})},
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=self._errors,
-            text=True,
-        )
+        self._program = Program(command, environment)
+        self._process = self._program.process
         self.process = psutil.Process(self._process.pid)
-        self._lines: queue.Queue[str] = queue.Queue()
-        threading.Thread(target=self._read, daemon=True).start()
         self.facts: dict[str, Any] = {}
 
     def __enter__(self) -> Worker:
@@ -105,17 +90,11 @@ class Worker:
             for one in (*self.process.children(recursive=True), self.process):
                 one.kill()
             self._process.wait()
-        self._errors.close()
-
-    def _read(self) -> None:
-        assert self._process.stdout is not None
-        for line in self._process.stdout:
-            self._lines.put(line)
-        self._lines.put("")
+        self._program.close()
 
     def _answer(self, seconds: float) -> dict[str, Any]:
         try:
-            line = self._lines.get(timeout=seconds)
+            line = self._program.line(seconds)
         except queue.Empty:
             raise self._failed(f"has said nothing for {seconds:.0f} s") from None
         if not line:
@@ -123,9 +102,7 @@ class Worker:
         return json.loads(line)
 
     def _failed(self, what: str) -> SideFailed:
-        self._errors.seek(0)
-        tail = self._errors.read()[-2000:].decode(errors="replace").strip()
-        return SideFailed(f"{self.name} {what}:\n{tail}")
+        return SideFailed(f"{self.name} {what}:\n{self._program.last_words()}")
 
 
 @dataclass(frozen=True)
@@ -208,8 +185,3 @@ def spread(values: Sequence[float]) -> dict[str, float]:
 def our_side(name: str, *arguments: str) -> Worker:
     """Our side (`benchmarks.peers.ours`) in the environment that the program makes for itself."""
     return Worker(name, python("benchmarks.peers.ours", *arguments), machine.short_waits())
-
-
-def python(module: str, *arguments: str) -> list[str]:
-    """The command that runs a module of this repository."""
-    return [sys.executable, "-m", module, *arguments]

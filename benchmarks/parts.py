@@ -25,7 +25,7 @@ from benchmarks import (
     training_rate,
     two_runs,
 )
-from benchmarks.interleave import ROOT, python
+from benchmarks.program import ROOT, python
 from benchmarks.ratios import Ratio
 from benchmarks.report import RESULTS_VARIABLE
 from engine.machine import short_waits

@@ -29,7 +29,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks import quiet
-from benchmarks.interleave import ROOT, python
+from benchmarks.program import ROOT, python
 from benchmarks.ratios import Ratio, of_rounds
 from benchmarks.report import machine_facts, write_result
 from engine import control

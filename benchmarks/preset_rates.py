@@ -13,7 +13,8 @@ import subprocess
 import sys
 from typing import Any
 
-from benchmarks.interleave import ROOT, interleave, our_side, spread
+from benchmarks.interleave import interleave, our_side, spread
+from benchmarks.program import ROOT
 from benchmarks.ratios import Ratio
 from engine.config import load_preset
 from engine.lab import Lab

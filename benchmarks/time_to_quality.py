@@ -15,11 +15,12 @@ import argparse
 import statistics
 import sys
 import tempfile
+from abc import ABC, abstractmethod
 from pathlib import Path
 from typing import Any
 
 from benchmarks import quiet
-from benchmarks.interleave import python
+from benchmarks.program import python
 from benchmarks.ratios import Ratio
 from benchmarks.training import TEXTS, add_data_option, add_text
 from benchmarks.turns import Side, take_turns
@@ -55,7 +56,7 @@ def measure(
         corpus = add_text(lab, TEXT, data)
         known = {preset.name for preset in list_presets(lab)}
         chosen = presets or tuple(name for name in PRESETS[device] if name in known)
-        recorders: list[Peer | Ours] = []
+        recorders: list[Recorder] = []
         if nanogpt is not None and data is not None:
             recorders.append(Peer(nanogpt, data / TEXTS[TEXT][0], device, quick))
         recorders += [Ours(lab, corpus, preset, device, quick) for preset in chosen]
@@ -70,7 +71,7 @@ def measure(
     return {"curves": curves, "missing": missing, "ratios": [r.to_dict() for r in ratios]}
 
 
-class Recorder:
+class Recorder(ABC):
     """Counts the seconds of one side's steps, and not those of what lies between them."""
 
     def __init__(self, side: Side) -> None:
@@ -86,8 +87,18 @@ class Recorder:
         self.points.append([step, self.seconds, loss])
         print(f"    {self.side.name}, step {step}: {loss:.4f}", flush=True)
 
-    def told(self, compile_seconds: float, others: float) -> dict[str, Any]:
-        return _curve(self.points, compile_seconds, others)
+    def curve(self, others: float) -> dict[str, Any]:
+        """What it told. `others`: share of the machine that other processes took."""
+        return _curve(self.points, self.compile_seconds, others)
+
+    @abstractmethod
+    def hear(self, record: dict[str, Any]) -> None:
+        """What the side has printed."""
+
+    @property
+    @abstractmethod
+    def compile_seconds(self) -> float:
+        """What of its seconds the compiler took."""
 
 
 class Peer(Recorder):
@@ -106,8 +117,9 @@ class Peer(Recorder):
         self.stepped(record["began"], record["ended"])
         self.evaluated(record["step"], record["val_loss"])
 
-    def curve(self, others: float) -> dict[str, Any]:
-        return self.told(self._first if self._compiled else 0.0, others)
+    @property
+    def compile_seconds(self) -> float:
+        return self._first if self._compiled else 0.0
 
 
 class Ours(Recorder):
@@ -148,8 +160,9 @@ class Ours(Recorder):
             self._steps.append(self.seconds - self._counted)
             self._counted = self.seconds
 
-    def curve(self, others: float) -> dict[str, Any]:
-        return self.told(compiling(self._steps), others)
+    @property
+    def compile_seconds(self) -> float:
+        return compiling(self._steps)
 
 
 def compiling(seconds: list[float]) -> float:

@@ -18,7 +18,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from benchmarks.interleave import Rounds, SideFailed, Worker, interleave, our_side, python, spread
+from benchmarks.interleave import Rounds, SideFailed, Worker, interleave, our_side, spread
+from benchmarks.program import python
 from benchmarks.ratios import Ratio, of_rounds
 from engine import machine
 from engine.bench.shapes import SHAPES

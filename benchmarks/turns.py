@@ -11,16 +11,12 @@ import json
 import os
 import queue
 import signal
-import subprocess
-import tempfile
-import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, suppress
-from types import TracebackType
 from typing import Any
 
-from benchmarks.interleave import ROOT
+from benchmarks.program import Program
 
 TURN = 4.0
 """Seconds. What a program finds of its memory in the caches when it goes on is back in
@@ -28,51 +24,35 @@ milliseconds."""
 
 
 class Side:
-    """A program, in a process group of its own; stopped until its first turn. A context that ends
-    it."""
+    """A program that is started by its first turn."""
 
     def __init__(
         self, name: str, command: Sequence[str], environment: Mapping[str, str] | None = None
     ) -> None:
         """`environment`: variables beside this process's own."""
         self.name = name
-        self._command, self._environment = command, {**os.environ, **(environment or {})}
-        self._errors = tempfile.TemporaryFile()  # noqa: SIM115
-        self._process: subprocess.Popen[str] | None = None
+        self._command, self._environment = command, environment
+        self._program: Program | None = None
         self._turns: list[tuple[float, float]] = []
-        self._lines: queue.Queue[str] = queue.Queue()
-
-    def __enter__(self) -> Side:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        if self._process is not None:
-            self._signal(signal.SIGKILL)  # also to what it has started
-            self._process.wait()
-        self._errors.close()
 
     def turn(self, seconds: float) -> Iterator[dict[str, Any]]:
         """Let it work; the JSON objects that it printed, as they come. Raises RuntimeError, with
         its last words, when it fails."""
         began = time.time()
-        if self._process is None:
-            self._start()
+        if self._program is None:
+            self._program = Program(self._command, self._environment)
         else:
             self._signal(signal.SIGCONT)
         self._turns.append((began, float("inf")))
         while (left := began + seconds - time.time()) > 0:
             try:
-                line = self._lines.get(timeout=left)
+                line = self._program.line(left)
             except queue.Empty:
                 break
             if not line:
                 self._turns[-1] = began, time.time()
-                self._end()
+                if self._program.process.wait():
+                    raise RuntimeError(f"{self.name} failed:\n{self._program.last_words()}")
                 return
             if line.startswith("{"):
                 yield json.loads(line)
@@ -85,38 +65,19 @@ class Side:
 
     @property
     def ended(self) -> bool:
-        return self._process is not None and self._process.returncode is not None
+        return self._program is not None and self._program.process.returncode is not None
 
-    def _start(self) -> None:
-        self._process = subprocess.Popen(
-            self._command,
-            cwd=ROOT,
-            stdout=subprocess.PIPE,
-            stderr=self._errors,
-            text=True,
-            env=self._environment,
-            start_new_session=True,
-        )
-        threading.Thread(target=self._read, args=(self._process,), daemon=True).start()
-
-    def _read(self, process: subprocess.Popen[str]) -> None:
-        assert process.stdout is not None
-        with process.stdout as lines:
-            for line in lines:
-                self._lines.put(line)
-        self._lines.put("")
-
-    def _end(self) -> None:
-        assert self._process is not None
-        if self._process.wait():
-            self._errors.seek(0)
-            words = self._errors.read()[-2000:].decode(errors="replace")
-            raise RuntimeError(f"{self.name} failed:\n{words}")
+    def close(self) -> None:
+        """Kill it, with what it has started."""
+        if self._program is not None:
+            self._signal(signal.SIGKILL)
+            self._program.process.wait()
+            self._program.close()
 
     def _signal(self, number: signal.Signals) -> None:
-        assert self._process is not None
+        assert self._program is not None
         with suppress(ProcessLookupError):
-            os.killpg(self._process.pid, number)
+            os.killpg(self._program.process.pid, number)
 
 
 def take_turns(
@@ -125,7 +86,7 @@ def take_turns(
     """What the sides print until all have ended; every other round is in the opposite order."""
     with ExitStack() as stack:
         for side in sides:
-            stack.enter_context(side)
+            stack.callback(side.close)
         order = list(sides)
         while order:
             for side in order:

@@ -15,7 +15,8 @@ from contextlib import ExitStack
 from typing import Any
 
 from benchmarks import quiet
-from benchmarks.interleave import MOST, Worker, python
+from benchmarks.interleave import MOST, Worker
+from benchmarks.program import python
 from benchmarks.ratios import Ratio, of_rounds
 from engine import machine
 

@@ -16,7 +16,7 @@ import traceback
 import torch
 
 from benchmarks.gate import Gate
-from benchmarks.interleave import ROOT
+from benchmarks.program import ROOT
 from engine import control, events
 from engine.bench.shapes import SHAPES, open_lab, timed
 from engine.config import load_preset
