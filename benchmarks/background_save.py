@@ -103,7 +103,7 @@ class Recorder:
         `by_writer`: the writer's instead of the keeper's."""
         costs = []
         for save in sorted({step.save for step in self.steps if step.save is not None}):
-            if (save in self.by_writer) != by_writer:
+            if save < WARM_UP or (save in self.by_writer) != by_writer:
                 continue
             touched = [i for i, step in enumerate(self.steps) if step.save == save]
             around = [

@@ -219,11 +219,12 @@ class Optimizer(torch.optim.Optimizer):
         """Whether every weight and every moment is a finite number. Waits for the device."""
         tensors = [self.flat.value]
         tensors += [tensor for states in self._states().values() for tensor in states.values()]
-        # A norm reads each number once and makes no copy: a twentieth of the time of `isfinite`.
-        norms = torch.stack([torch.linalg.vector_norm(tensor) for tensor in tensors])
-        if bool(torch.isfinite(norms).all()):
+        # A sum reads each number once, on all cores, and makes no copy: a fortieth of the time of
+        # `isfinite`, and two thirds of that of a norm, which works on one.
+        sums = torch.stack([tensor.sum(dtype=torch.float32) for tensor in tensors])
+        if bool(torch.isfinite(sums).all()):
             return True
-        # Squares of large numbers may add up to infinity; only then is every number looked at.
+        # Large numbers may add up to infinity; only then is every number looked at.
         return all(bool(torch.isfinite(tensor).all()) for tensor in tensors)
 
     def _states(self) -> dict[str, dict[str, Tensor]]:

@@ -33,7 +33,9 @@ from engine.checkpoints.retention import Retention
 from engine.checkpoints.snapshot import Memory, SaveError, Snapshot
 
 CHUNK = 8 << 20  # bytes of one write
-BACK = 1 << 20  # bytes read back at a time: they are hashed where the processor's cache holds them
+BACK = 4 << 20
+"""Bytes read back at a time. They fill large pages, of which the system looks up two and not a
+thousand: reading and hashing takes a core 0.09 s a gigabyte; with 1 MB 0.16 s, with 16 MB 0.09."""
 ROOM = 64 << 10  # bytes of the manifest, and of what a file system adds
 
 
