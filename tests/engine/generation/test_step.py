@@ -61,6 +61,20 @@ def test_sixteen_rows_are_summed_in_tiles(seed: int, monkeypatch: pytest.MonkeyP
     assert set(widths) == {16}
 
 
+@pytest.mark.parametrize("outputs", [1, 2, 31, 65, 96, 97])
+@pytest.mark.parametrize("rows", [1, 2, 3, 5, 8, 16])
+@pytest.mark.parametrize("capability", ["AVX2", "AVX512"])
+def test_products_of_any_width_are_whole(
+    capability: str, rows: int, outputs: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However many outputs a loop sums at once, and whether they divide the width or not."""
+    monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: capability)
+    linear = torch.nn.Linear(step_module.LONG, outputs, bias=outputs % 2 == 0)
+    x_B1I = torch.randn(rows, 1, step_module.LONG)
+    with torch.inference_mode():
+        torch.testing.assert_close(step_module._product(linear, x_B1I), linear(x_B1I))
+
+
 @pytest.mark.campaign
 @pytest.mark.parametrize("padding", [[0], [0, 3, 1], [0] * 16])
 @pytest.mark.parametrize("seed", range(8))
