@@ -21,7 +21,7 @@ import threading
 from contextlib import nullcontext, suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -33,6 +33,9 @@ from engine.errors import in_words
 from engine.generation import fetching
 from engine.generation.step import Form, Step, inputs_of, weights_of
 from engine.model import GPT, KVCache
+
+if TYPE_CHECKING:
+    from torch.export import ExportedProgram
 
 OPTIONS: dict[str, Any] = {
     # A product and the sum it goes into are one instruction: else they are two.
@@ -93,7 +96,6 @@ class Recipe:
 def compile_step(recipe: Recipe, path: Path) -> None:
     """Write the package to `path`, which ends in .pt2. Raises what PyTorch raises: there is no
     single error for a compiler that is missing, too old, or fails."""
-    import torch._inductor
     import torch.export
 
     torch.set_num_threads(recipe.threads)
@@ -113,19 +115,20 @@ def compile_step(recipe: Recipe, path: Path) -> None:
             prefer_deferred_runtime_asserts_over_guards=True,
         )
         with fetching.ahead() if recipe.fetches else nullcontext():
-            torch._inductor.aoti_compile_and_package(
-                exported,
-                package_path=str(path),
-                inductor_configs=_options(recipe.device),
-            )
+            _compile(exported, path, recipe.device)
 
 
-def _options(device: str) -> dict[str, Any]:
-    if device != "cpu":
-        return OPTIONS
+def _compile(exported: ExportedProgram, path: Path, device: str) -> None:
+    from torch._inductor import aoti_compile_and_package
     from torch._inductor.cpp_builder import is_gcc
 
-    return OPTIONS | OPTIONS_ON_CPU | (SCHEDULED if is_gcc() else {})
+    options = OPTIONS | (OPTIONS_ON_CPU if device == "cpu" else {})
+    if device == "cpu" and is_gcc():
+        with suppress(RuntimeError):  # from a compiler that will have none of it: without
+            scheduled = options | SCHEDULED
+            aoti_compile_and_package(exported, package_path=str(path), inductor_configs=scheduled)
+            return
+    aoti_compile_and_package(exported, package_path=str(path), inductor_configs=options)
 
 
 def _example(

@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from engine.config.sections import ModelConfig
+from engine.generation import compiling
 from engine.generation import step as step_module
 from engine.generation.compiling import Recipe, compile_step
 from engine.generation.decoding import new_cache, read
@@ -87,6 +88,18 @@ def test_compiled_it_is_the_same(seed: int, padding: list[int], tmp_path: Path) 
         return lambda weights, inputs, draw: run([*weights, *inputs, *draw])
 
     follow(seed, padding, compiled, may_be_whole=False)
+
+
+@pytest.mark.campaign
+def test_a_compiler_that_refuses_the_flags_is_asked_without(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    flag = "cpp.enable_floating_point_contract_flag"
+    monkeypatch.setitem(compiling.SCHEDULED, flag, "fast -fno-such-flag")
+    model = randomised(draw_config(0), VOCAB)
+    form = Form.of(caches(model, [0], 4)[0])
+    compile_step(Recipe.of(model, form, CPU), tmp_path / "step.pt2")
+    assert (tmp_path / "step.pt2").stat().st_size > 10_000
 
 
 @torch.inference_mode()
