@@ -15,7 +15,8 @@ from tui_lab import stderr
 def main() -> None:
     """Run the command line. Engine errors become one clear line (and a hint) on stderr."""
     stderr.install()
-    os.environ.update(machine.short_waits())
+    if "generate" not in sys.argv[1:]:  # it is alone for seconds, without a screen to be quick
+        os.environ.update(machine.short_waits())
     # `--debug` is taken wherever it stands: nobody should have to know that it is a global option.
     debug = ["--debug"] if "--debug" in sys.argv else []
     try:
