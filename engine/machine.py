@@ -55,9 +55,9 @@ def short_waits() -> dict[str, str]:
     300 000 times before it sleeps: on a core that the screen or a second run could have. Measured
     on two cores: two runs at once make 1.5 times the steps, a key is answered in four fifths of the
     time; a run alone loses 2 to 7 % (128×4×4, 384×6×6), generation by steps that are not compiled
-    4 to 10 %, by compiled ones 15 to 20 % (384×6×6), so that `tui-lab generate` goes without. Longer
-    waits gain a run alone nothing before 300 000, and cost two at once much. Empty where a person
-    has said how threads wait.
+    4 to 10 %, by compiled ones 15 to 20 % (384×6×6): `tui-lab generate` goes without. Longer waits
+    gain a run alone nothing before 300 000, and cost two at once much. Empty where a person has
+    said how threads wait.
     """
     said = {"GOMP_SPINCOUNT", "OMP_WAIT_POLICY"} & os.environ.keys()
     return {} if said or cores() > FEW_CORES else {"GOMP_SPINCOUNT": str(SPINS)}
