@@ -220,7 +220,7 @@ class Optimizer(torch.optim.Optimizer):
         tensors = [self.flat.value]
         tensors += [tensor for states in self._states().values() for tensor in states.values()]
         # A sum reads each number once, on all cores, and makes no copy: a fortieth of the time of
-        # `isfinite`, and two thirds of that of a norm, which works on one.
+        # `isfinite`, and three quarters of that of a norm, which works on one.
         sums = torch.stack([tensor.sum(dtype=torch.float32) for tensor in tensors])
         if bool(torch.isfinite(sums).all()):
             return True
