@@ -15,8 +15,6 @@ from tui_lab import stderr
 def main() -> None:
     """Run the command line. Engine errors become one clear line (and a hint) on stderr."""
     stderr.install()
-    if "generate" not in sys.argv[1:]:  # it is alone for seconds, without a screen to be quick
-        os.environ.update(machine.short_waits())
     # `--debug` is taken wherever it stands: nobody should have to know that it is a global option.
     debug = ["--debug"] if "--debug" in sys.argv else []
     try:
@@ -24,6 +22,7 @@ def main() -> None:
             # The bare command opens the app: a fifth of its time to first paint would be Typer's.
             from tui_lab.launch import launch
 
+            os.environ.update(machine.short_waits())
             launch(None)
             return
         from tui_lab.cli import app

@@ -68,7 +68,7 @@ def test_every_second_save_is_of_the_bytes_alone(
         # What the writer's steps take longer, and what the keeper's do.
         touching = recorder._touching
         clock[0] += 1.0 if touching is None else 1.5 if touching in recorder.by_writer else 3.0
-        if touching is not None and touching < WARM_UP:  # finds its memory first, and does not count
+        if touching is not None and touching < WARM_UP:  # finds its memory first: does not count
             clock[0] += 7.0
     assert (tmp_path / "bytes").stat().st_size == 3_000_000
     assert len(saved) == 6 + WARM_UP

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from typer.testing import CliRunner
 
 from engine import machine, threads, user_cache
 from engine.checkpoints import list_checkpoints
@@ -19,6 +20,7 @@ from engine.control import Inbox
 from engine.events import Event, RunStarted
 from engine.lab import Lab
 from engine.session import resume_training, run_training
+from tui_lab.cli import app
 
 
 @pytest.fixture
@@ -136,6 +138,18 @@ def test_threads_that_wait_leave_a_few_cores_to_others(said: dict[str, str], spi
     environment = {**silent, **said, "OMP_DISPLAY_ENV": "verbose"}
     result = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=120)
     assert f"GOMP_SPINCOUNT = '{spins}'" in result.stderr
+
+
+@pytest.mark.parametrize(("command", "short"), [("generate", False), ("train", True)])
+def test_a_text_alone_waits_as_openmp_does(
+    command: str, short: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(machine, "cores", lambda: machine.FEW_CORES)
+    for name in ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT"):
+        monkeypatch.setenv(name, "")  # so that it is put back
+        monkeypatch.delenv(name)
+    CliRunner().invoke(app, [command, "--help"])
+    assert ("GOMP_SPINCOUNT" in os.environ) is short
 
 
 def test_many_cores_wait_as_openmp_does(sixteen: None) -> None:

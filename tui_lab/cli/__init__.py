@@ -11,6 +11,7 @@ from typing import Annotated
 
 import typer
 
+from engine import machine
 from tui_lab.cli import (
     attach,
     bench,
@@ -70,6 +71,8 @@ def main(
     choose(lab)
     if slow_link is not None:
         os.environ["TUI_LAB_SLOW_LINK"] = "always" if slow_link else "never"
+    if context.invoked_subcommand != "generate":  # alone for seconds, without a screen
+        os.environ.update(machine.short_waits())
     if context.invoked_subcommand is None:
         from tui_lab.launch import launch
 
